@@ -9,7 +9,7 @@ from operator import index
 from typing import Any
 
 from circuitdsl.brief import quoted
-from circuitdsl.circuit.vocabulary import MAX_PROMPTS
+from circuitdsl.circuit.vocabulary import MAX_PROMPTS, MOST_APART
 from circuitdsl.errors import UsageError
 
 #: the largest seed; larger ones are kept for claims that draw their own samples
@@ -71,7 +71,8 @@ def _read(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-#: a number of prompts and a seed, given from Python
+#: a number of prompts, a seed and a distance in tokens, given from Python
 prompts_of, seed_of = _checked("prompts", 1, MAX_PROMPTS), _checked("seed", 0, MAX_SEED)
+distance_of = _checked("distance", 0, MOST_APART)
 #: the same, written on a command line
-positive, seed = _read(1, MAX_PROMPTS), _read(0, MAX_SEED)
+positive, seed, distance = _read(1, MAX_PROMPTS), _read(0, MAX_SEED), _read(0, MOST_APART)

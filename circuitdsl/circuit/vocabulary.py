@@ -117,3 +117,5 @@ GENERAL_POSITIONS = frozenset({"ANSWER", "DISTRACTOR"})
 TASK_OPTIONS = ("corrupt", "prompts", "seed", "bos")
 FILE_OPTIONS = ("prompts", "seed", "bos", "chat")
 MAX_PROMPTS = 1_000_000
+#: tokens between a query and its key; no prompt is longer
+MOST_APART = 10_000_000

@@ -21,7 +21,7 @@ from circuitdsl.cli.arguments import (
 from circuitdsl.cli.files import check_folder, load_one, output, picture, write_spec
 from circuitdsl.cli.terminal import present, say, tell
 from circuitdsl.errors import UsageError
-from circuitdsl.limits import positive, seed
+from circuitdsl.limits import distance, positive, seed
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -56,6 +56,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--to", nargs="+", required=True, metavar="HEAD.q", help="receiver inputs: 9.9.q, or mover.q")
     verb.add_argument("--from", nargs="+", dest="senders", metavar="HEAD", help="senders: 8.10, 8.6[2], a group")
     verb.add_argument("--components", action="store_true", help="single singular components instead of whole heads")
+    verb.add_argument("--distance", type=distance, help="tokens from key to query, into .q and .k of rotary models")
     verb.add_argument("--top", type=positive, default=20, help="how many to list (default: 20)")
     verb.add_argument("--model", help="the model of a spec, instead of its own")
     add_outside(verb)
@@ -136,7 +137,8 @@ def _channels(given: argparse.Namespace) -> int:
     if spec is None and given.model is not None:
         raise UsageError("--model is for specs; here the model is named already", hint=f"{given.source} is a model")
     with session(given, None if spec else given.source) as running:
-        found = running.channels(given.to, given.senders or (), given.components, spec, given.circuit)
+        wanted = given.to, given.senders or (), given.components
+        found = running.channels(*wanted, spec, given.circuit, given.distance)
     present([found], "text", top=given.top)
     _draw(found, target, given.top)
     return 0

@@ -28,8 +28,7 @@ from circuitdsl.engine.runs import one_run
 from circuitdsl.engine.terms import Cache, Rows
 from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
 from circuitdsl.engine.workers import measuring
-from circuitdsl.models.parts import Attention, attend
-from circuitdsl.models.weights import Factors
+from circuitdsl.models.parts import PORTS, Attention, Port, attend
 
 #: what a head reads, or what its senders write
 Reach = Literal["local", "global"]
@@ -84,7 +83,7 @@ def cut(
         seed: of the control's singular vectors.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: the model does more to queries and keys than turn and scale them.
     """
     generator = torch.Generator().manual_seed(seed)
     indices: list[int] = []
@@ -112,7 +111,7 @@ def cut(
 
 def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vectors:
     """As many singular vectors outside a signal as it has, at random; all of them where fewer are left."""
-    rest = [k for k in range(len(tracer.omega(firing.head).values)) if k not in firing.signal]
+    rest = [k for k in range(len(tracer.omega(firing.head, firing.distance).values)) if k not in firing.signal]
     return [rest[i] for i in torch.randperm(len(rest), generator=generator)[: len(firing.signal)].tolist()]
 
 
@@ -129,7 +128,7 @@ def parts(tracer: Tracer, firing: Firing, vectors: Vectors) -> Iterator[tuple[No
 
     The 1 that is appended to residuals belongs to no head. (The authors' code projects it with each head's output.)
     """
-    omega, chosen = tracer.omega(firing.head), torch.tensor(vectors, dtype=torch.long)
+    omega, chosen = tracer.omega(firing.head, firing.distance), torch.tensor(vectors, dtype=torch.long)
     for side in SIDES:
         basis = (omega.destination if side == "destination" else omega.source)[chosen, :-1]
         token = firing.token(side)
@@ -154,34 +153,38 @@ def edits_of(
             layers[layer][firing.prompt, token] += sign * vector / scale
     if reach == "global":
         return GlobalCut(tracer, layers)
-    return LocalCut(tracer, head, tracer.weights.factors(head.layer), layers[head.layer])
+    return LocalCut(tracer, head, layers[head.layer])
 
 
 @dataclass(frozen=True, eq=False)
 class LocalCut(Edits):
-    """Something is added to the normed input of one head; queries, keys and values are linear in it."""
+    """Something is added to the normed input of one head, before the norm's gain."""
 
     tracer: Tracer
     head: Node
-    factors: Factors
     added: Float[Tensor, "n T d"]
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         z = attend(attn, q, k, v)
         if layer == self.head.layer:
-            h, added = self.head.head, self.added[rows].double()
-            weights = (self.factors.W_Q[h], self.factors.W_K[h], self.factors.W_V[h])
-            own = (q[:, h], k[:, h // attn.group], v[:, h // attn.group])
-            changed = (port + (added @ weight).to(port.dtype) for port, weight in zip(own, weights, strict=True))
-            z[:, :, h] = attend(attn, *(port.unsqueeze(1) for port in changed))[:, :, 0]
+            changed = (self._changed(port, rows).unsqueeze(1) for port in PORTS)
+            cut = self.added[rows].flatten(1).any(1)  # other prompts keep every bit
+            z[cut, :, self.head.head] = attend(attn, *changed)[cut, :, 0]
         return z
+
+    def _changed(self, port: Port, rows: Rows) -> Float[Tensor, "n T d_head"]:
+        """The head's queries, keys or values after the cut."""
+        layer = self.head.layer
+        block, resid = self.tracer.model.blocks[layer], self.tracer.cache.resid_pre[layer][rows]
+        changed = block.attn_norm(resid) + (self.added[rows] * block.attn_norm.gain).to(resid.dtype)
+        return block.attn.project_head(port, self.head.head, changed, self.tracer.model.turns(resid.shape[1])[layer])
 
     def score(self, run: Cache, firing: Firing) -> float:
         """The head's attention score along a firing's arrow."""
-        h, factors = self.head.head, self.factors
-        x_i, x_j = (self._reads(firing.prompt, token)[1].double() for token in (firing.destination, firing.source))
-        query, key = x_i @ factors.W_Q[h] + factors.b_Q[h], x_j @ factors.W_K[h] + factors.b_K[h]
-        return factors.scale * float(query @ key)
+        rows = slice(firing.prompt, firing.prompt + 1)
+        query, key = (self._changed(port, rows)[0].float() for port in PORTS[:2])
+        scale = self.tracer.model.blocks[self.head.layer].attn.scale
+        return scale * float(query[firing.destination] @ key[firing.source])
 
     def before_and_after(self, run: Cache, firing: Firing) -> Iterator[tuple[Tensor, Tensor]]:
         """The head's normed input before and after the cut, at each token where it changes."""

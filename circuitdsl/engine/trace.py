@@ -8,6 +8,10 @@ largest first, whose sum reaches the whole score. What an upstream node adds to 
 u_k` (at i) or along `Σ_k s_k √σ_k v_k` (at j), over the signal, `s_k` the sign of `x_i u_k`, divided by the norm's
 scale. The senders of a side are the fewest heads that make up 70 % of all that heads add; each is traced in its turn
 where it fires itself.
+
+Where positions turn queries and keys (rotary), Ω is that of the firing's own distance i - j: `R(i)^T R(j)` stands
+between W_Q and W_K^T. Where queries and keys go through norms, the norms' gains are folded in as well; their scales, at
+i and at j, multiply every σ_k.
 """
 
 from __future__ import annotations
@@ -56,15 +60,27 @@ class Omega:
     source: Float[Tensor, "k d_plus_1"]
 
 
-def omega(weights: AttentionWeights, head: Node) -> Omega:
-    """Ω of a head with its biases, the softmax's scale included; of rank d_head, and never made as a matrix."""
-    factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
-    q = torch.cat((norm.centred(factors.W_Q[h], 0), factors.b_Q[h][None]))
-    k = torch.cat((norm.centred(factors.W_K[h], 0), factors.b_K[h][None]))
-    left, left_r = torch.linalg.qr(q)
-    right, right_r = torch.linalg.qr(k)
-    u, values, vh = torch.linalg.svd(factors.scale * left_r @ right_r.T)
-    return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
+def omegas(weights: AttentionWeights) -> Callable[[Node, int], Omega]:
+    """Gives Ω of a head at a distance, with its biases and the softmax's scale; what is known is kept.
+
+    It is of rank d_head, and never made as a matrix.
+    """
+
+    @cache
+    def factored(head: Node) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], float]:
+        factors, norm, h = weights.factors(head.layer), weights.layers[head.layer][0], head.head
+        q = torch.cat((norm.centred(factors.W_Q[h], 0), factors.b_Q[h][None]))
+        k = torch.cat((norm.centred(factors.W_K[h], 0), factors.b_K[h][None]))
+        return torch.linalg.qr(q), torch.linalg.qr(k), factors.scale
+
+    @cache
+    def omega(head: Node, distance: int) -> Omega:
+        (left, left_r), (right, right_r), scale = factored(head)
+        left_r, right_r = weights.turned(head.layer, distance, left_r, right_r)
+        u, values, vh = torch.linalg.svd(scale * left_r @ right_r.T)
+        return Omega(values.float(), (left @ u).T.float(), (vh @ right.T).float())
+
+    return lambda head, distance: omega(head, distance if weights.rotary else 0)
 
 
 def signal(terms: Float[Tensor, " k"]) -> Int[Tensor, " s"]:
@@ -109,6 +125,11 @@ class Firing:
     senders: dict[Side, Added]
     parts: dict[Side, dict[str, float]]
 
+    @property
+    def distance(self) -> int:
+        """How many tokens the one that attends is behind the other."""
+        return self.destination - self.source
+
     def token(self, side: Side) -> int:
         """The token of one side of the arrow."""
         return self.destination if side == "destination" else self.source
@@ -119,30 +140,29 @@ class Tracer:
     """Prompts of one length with everything that traces read; results are kept.
 
     Attributes:
-        omega: gives Ω of a head.
+        omega: gives Ω of a head at a distance.
         pattern: gives where a head attends.
         firing: gives the firing of a head from a token of a prompt (its row, the head, the token), or None where the
             head does not fire. It fires where one token gets at least half of its attention, with a score of 0 or more.
             Attention to the first token does not count: heads that find nothing attend there.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: the model does more to queries and keys than turn and scale them.
     """
 
     model: Transformer
     tokens: Int[Tensor, "n T"]
     weights: AttentionWeights
-    omega: Callable[[Node], Omega]
+    omega: Callable[[Node, int], Omega]
     cache: Cache = field(init=False)
     pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
     firing: Callable[[int, Node, int], Firing | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.weights.rotary:
-            raise NotTraced(
-                f"{self.model.name} turns queries and keys with the position (rotary), so that no one matrix Ω gives "
-                "its attention scores"
-            )
+        for _, attn in self.weights.layers:
+            biased = any(norm is not None and norm.bias is not None for norm in (attn.q_norm, attn.k_norm))
+            if does := "clips" if attn.clip is not None else "adds biases to the norms of" if biased else "":
+                raise NotTraced(f"{self.model.name} {does} its queries and keys: no one matrix Ω gives its scores")
         self.cache = engine.one_run(self.model, self.tokens)
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
         self.firing = cache(self._firing)
@@ -153,15 +173,16 @@ class Tracer:
         j, attention = int(row.argmax()), float(row.max())
         if head.layer == 0 or j == 0 or attention < FIRES:
             return None
-        parts = self.omega(head)
+        parts = self.omega(head, i - j)
+        values = parts.values * self.scale(prompt, head, i, j)
         (x_i, scale_i), (x_j, scale_j) = (self.normed(prompt, head.layer, token) for token in (i, j))
         along_i, along_j = parts.destination @ x_i, parts.source @ x_j
-        terms = parts.values * along_i * along_j
+        terms = values * along_i * along_j
         score = float(terms.sum())
         if score < 0:
             return None
         chosen = signal(terms)
-        weigh = along_i[chosen].sign() * parts.values[chosen].sqrt()
+        weigh = along_i[chosen].sign() * values[chosen].sqrt()
         senders: dict[Side, Added] = {}
         added: dict[Side, dict[str, float]] = {}
         ends = (i, parts.destination, scale_i), (j, parts.source, scale_j)
@@ -171,6 +192,17 @@ class Tracer:
             figures = (sum(value for _, value in some) for some in (heads, [embed], mlps))
             added[side] = dict(zip(("heads", "embed", "MLPs"), figures, strict=True))
         return Firing(prompt, head, i, j, attention, score, tuple(chosen.tolist()), senders, added)
+
+    def scale(self, prompt: int, head: Node, i: int, j: int) -> float:
+        """What the norms of a head's query at i and of its key at j multiply their product by; 1 without norms."""
+        block, found = self.model.blocks[head.layer], 1.0
+        attn = block.attn
+        for port, token, norm, h in (("q", i, attn.q_norm, head.head), ("k", j, attn.k_norm, head.head // attn.group)):
+            if norm is not None:
+                every = getattr(attn, port)(block.attn_norm(self.cache.resid_pre[head.layer][prompt, token])).float()
+                own = every if len(norm.gain) != attn.d_head else every.unflatten(0, (-1, attn.d_head))[h]
+                found *= float(norm.scale(norm.centred(own)))
+        return found
 
     def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
@@ -227,7 +259,7 @@ def fired(
         Tracers of the prompts on which it fires, each with the firings by the prompts' numbers in `pairs`.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: the model does more to queries and keys than turn and scale them.
     """
     for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs], max_memory):
         found: dict[int, Firing] = {}
@@ -248,7 +280,7 @@ def tracers(
 ) -> Iterator[tuple[list[int], Tracer]]:
     """Tracers for prompts, by length and as many at once as fit: (their numbers, tracer)."""
     weights = weights_of(model)
-    omega_of = cache(partial(omega, weights))
+    omega_of = omegas(weights)
     for places, tokens in engine.by_length(prompts, partial(run_at_once, model, max_memory=max_memory)):
         yield places.tolist(), Tracer(model, tokens, weights, omega_of)
 
@@ -259,7 +291,7 @@ def trace_graph(
     """Trace a head's firings from one position to another, back to the first layer.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: the model does more to queries and keys than turn and scale them.
         UserError: the head never fires so.
     """
     starts: list[Firing] = []

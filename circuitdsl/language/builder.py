@@ -117,8 +117,8 @@ class Builder(Transformer[Token, Any]):
 
     def channel(self, c: list[Child]) -> s.Channel:
         sender, receiver, *_ = every(c, s.Syntax)
-        claim = every(c, s.Composition)
-        return s.Channel(span(c), has(c, "EACH"), sender, receiver, claim, citation=first(c, s.Text))
+        claim, apart = every(c, s.Composition), first(c, s.Apart)
+        return s.Channel(span(c), has(c, "EACH"), sender, receiver, apart, claim, citation=first(c, s.Text))
 
     def composition(self, c: list[Child]) -> s.Composition:
         quantity, kind = (*(s.Word(part.span, str(part)) for part in c[:-1]), None)[:2]
@@ -148,6 +148,7 @@ class Builder(Transformer[Token, Any]):
         return lambda self, c: kind(span(c), str(c[0]), *(every(c, s.Syntax) if len(c) > 1 else ()))
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
+    apart = _of_nodes(s.Apart)
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))
     role, property, intervention = map(_of_nodes, (s.Role, s.Property, s.Intervention))
     set_attention, scale, replace, project_out = map(_of_nodes, (s.SetAttention, s.Scale, s.Replace, s.ProjectOut))

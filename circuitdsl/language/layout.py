@@ -55,7 +55,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "info": (Column(0), Column()),
     "group": (Column(0), Column(), Column(), Column(6, ragged=True), Column(2)),
     "edge": (Column(0), Column(), Column(3), Column(2), Column(2), Column(2)),
-    "channel": (Column(0), Column(), Column(), Column(2)),
+    "channel": (Column(0), Column(), Column(), Column(), Column(2)),
     "expect": (Column(0), Column(), Column(2)),
 }
 
@@ -88,9 +88,10 @@ def row_of(statement: s.Statement) -> Row:
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
             cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
             return Row("expect", cells, joined(citation), measurement.name.text)
-        case s.Channel(each=each, sender=sender, receiver=receiver, claim=claim, citation=citation):
+        case s.Channel(each=each, sender=sender, receiver=receiver, apart=apart, claim=claim, citation=citation):
             first = joined("each" if each else "", sender)
-            return Row("channel", ("channel", first, f"-> {receiver}", _claim(claim)), joined(citation))
+            words = ("channel", first, f"-> {receiver}", joined(apart), _claim(claim))
+            return Row("channel", words, joined(citation))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
             way = f"{listed(source)} -> {listed(target)}"
             return Row("", (joined("trace", nodes, way, "includes", includes, at),), joined(citation))

@@ -352,10 +352,16 @@ class Expect(Cited):
     on: Word | None
 
 
+class Apart(Syntax, form="at {what} {steps}"):  # at distance 3: how far the query is behind the key
+    what: Word
+    steps: Number
+
+
 class Channel(Cited):
     each: bool
     sender: Set
     receiver: Set
+    apart: Apart | None
     claim: tuple[Composition, ...]
 
 

@@ -16,6 +16,7 @@ from circuitdsl.circuit.edges import ends_of, pairs_of
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import Input, Node
 from circuitdsl.circuit.scope import Scope, complete
+from circuitdsl.circuit.vocabulary import MOST_APART
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing, suggest
 from circuitdsl.measurements.kind import Kind
@@ -27,14 +28,16 @@ FIGURES = ("rank", "z")
 class Composition(Kind):
     """How strongly heads write into what others read.
 
-    The figure of several pairs together is the mean over them.
+    The figure of several pairs together is the mean over them. `distance`: how many tokens the one that attends is
+    behind the one attended to, where positions turn queries and keys.
     """
 
     pairs: tuple[tuple[Node, Input], ...]
+    distance: int | None = None
 
     statement = s.Channel
     claim_kind = "channel"
-    examples = ("channel 0.6 -> 1.6.q : composition >= 0",)
+    examples = ("channel 0.6 -> 1.6.q : composition >= 0", "channel 0.6 -> 1.6.k at distance 3 : composition >= 0")
     false_examples = ("channel 0.6 -> 1.6.q : composition >= 0.99",)
     decided_by = "weights"
     needs_task = False
@@ -45,7 +48,8 @@ class Composition(Kind):
     def resolve(cls, scope: Scope, channel: s.Channel) -> Expected | None:  # type: ignore[override]
         pairs = _pairs(scope, channel)
         tests: tuple[ChannelTest, ...] | None = complete(_test(scope, part) for part in channel.claim)
-        if pairs is None or tests is None:
+        distance = None if channel.apart is None else _distance(scope, channel.apart, pairs)
+        if pairs is None or tests is None or (channel.apart is not None and distance is None):
             return None
         ranked = [part for part in channel.claim if part.kind is not None and part.kind.text == "rank"]
         if ranked and len(pairs) > 1 and not channel.each:
@@ -53,7 +57,7 @@ class Composition(Kind):
             help = f"write: channel each {channel.text.split(maxsplit=1)[1]}"
             scope.sink.error("E112", message, ranked[0].span, help)
             return None
-        return cls(pairs), tests
+        return cls(pairs, distance), tests
 
 
 def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
@@ -70,6 +74,23 @@ def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] |
     if not pairs or ends.port is None:
         return None
     return tuple((a, Input(b, ends.port)) for a, b in pairs)
+
+
+def _distance(scope: Scope, apart: s.Apart, pairs: tuple[tuple[Node, Input], ...] | None) -> int | None:
+    if apart.what.text != "distance":
+        message = f"a channel is at a distance, not at '{apart.what.text}'"
+        scope.sink.error("E115", message, apart.what.span, "write: at distance 3", meant="distance")
+        return None
+    steps = apart.steps
+    if steps.unit or not steps.value.is_integer() or not 0 <= steps.value <= MOST_APART:
+        message = f"a distance is a whole number of tokens from 0, not {steps.text}"
+        scope.sink.error("E115", message, steps.span, "it says how far the attending token is behind the other")
+        return None
+    if pairs and pairs[0][1].port == "v":
+        message = "a value is the same at every distance"
+        scope.sink.error("E115", message, apart.span, "leave the distance out, or let the channel end in .q or .k")
+        return None
+    return int(steps.value)
 
 
 def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:

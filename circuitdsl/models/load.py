@@ -117,7 +117,7 @@ def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[
     tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
-        notes = Notes({}, _rotary(module), weights)
+        notes = Notes({}, rotary_of(module), weights)
         config = Noted(module.config, notes.config)
         view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
         check_sum(view, original)
@@ -257,7 +257,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in weight_files(path) if file.exists())
 
 
-def _rotary(model: Any) -> dict[str, Rotary]:
+def rotary_of(model: Any) -> dict[str, Rotary]:
     """Rotary frequencies by kind of layer, under "" where there is one kind."""
     from circuitdsl.models.parts import Rotary
 

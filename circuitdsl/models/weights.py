@@ -8,9 +8,9 @@ Circuits"; `fold_ln` and `center_writing_weights` of TransformerLens).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
-from circuitdsl.models.families import Family, family_of
+from circuitdsl.models.families import Family, family_of, rotary_by_layer
 from circuitdsl.models.files import ModelFiles, files_of
-from circuitdsl.models.load import locate
-from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Transformer
-from circuitdsl.models.pretrained import configuration, refuse_more_layers, refuse_whole_numbers, stored_tensors
+from circuitdsl.models.load import locate, rotary_of
+from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Rotary, Transformer, Turns
+from circuitdsl.models.pretrained import (
+    configuration,
+    refuse_more_layers,
+    refuse_whole_numbers,
+    shapes_alone,
+    stored_tensors,
+)
 
 #: what Hugging Face's files leave out where they hold the model without its unembedding, as the one of `gpt2` does
 PREFIXES = ("transformer.", "gpt_neox.", "model.")
@@ -34,6 +40,8 @@ NEGLIGIBLE = 0.01
 @dataclass(frozen=True, slots=True, eq=False)
 class Factors:
     """The heads of one layer, gain folded in and writes centred, in double precision; grouped keys are repeated.
+
+    So is the gain of a norm that queries and keys go through, whose scale belongs to each run.
 
     A head's W_QK is `W_Q W_K^T`, its W_OV is `W_V W_O`, for row vectors: `x W_OV` is what it writes for input `x`.
     """
@@ -71,6 +79,7 @@ class AttentionWeights:
     Attributes:
         layers: of every layer, the norm that its heads read through, and the heads.
         rotary: positions turn queries and keys, so that W_QK depends on the distance.
+        turning: gives how they are turned in each layer.
         sha256, config_sha256: of the files that they were read from.
         dtype: as stored, for the report.
     """
@@ -79,6 +88,7 @@ class AttentionWeights:
     family: str
     layers: tuple[tuple[Norm, Attention], ...]
     rotary: bool
+    turning: Callable[[], Sequence[Rotary | None]]
     sha256: str = ""
     config_sha256: str = ""
     dtype: str = "float32"
@@ -95,6 +105,18 @@ class AttentionWeights:
     def factors(self, layer: int) -> Factors:
         """The folded matrices of one layer; made anew at every call, for all layers together need much memory."""
         return fold(*self.layers[layer])
+
+    def turned(self, layer: int, distance: int, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps to queries [..., d_head], and to keys, such that `q kᵀ` is what it is at a distance.
+
+        A query at position i and a key at j are turned by R(i) and R(j), and `R(i)ᵀ R(j)` depends on i − j alone: the
+        query stands here at the distance, and the key at 0.
+        """
+        if (rotary := self.turning()[layer]) is None:
+            return q, k
+        at = [rotary.turns(1, torch.float64, start)[0] for start in (distance, 0)]
+        turned = [Turns(turns.cos.to(x), turns.sin.to(x))(x) for turns, x in zip(at, (q, k), strict=True)]
+        return turned[0], turned[1]
 
     def components(self, layer: int) -> Components:
         """The singular components of one layer's heads, kept in single precision once they are known."""
@@ -118,12 +140,20 @@ def fold(norm: Norm, attn: Attention) -> Factors:
         found = weight.new_zeros(weight.shape[:2]) if own is None else by_head(own)
         return found if norm.bias is None else found + weight @ norm.bias.double()
 
+    def through(inner: Norm | None, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        if inner is None:
+            return weight, bias
+        gain = by_head(inner.gain) if inner.gain.numel() > attn.d_head else inner.gain.double()[None]
+        return inner.centred(weight) * gain[:, None], inner.centred(bias) * gain
+
     weights = {port: by_head(getattr(attn, port).weight) for port in PORTS}
     reads = {port: (weight * norm.gain.double()).transpose(1, 2) for port, weight in weights.items()}
     out = attn.o.weight.double().T.unflatten(0, (attn.n_heads, attn.d_head))
     if attn.post is not None:
         out = out * attn.post.gain.double()
-    return Factors(reads["q"], reads["k"], reads["v"], norm.centred(out), bias("q"), bias("k"), attn.scale)
+    w_q, b_q = through(attn.q_norm, reads["q"], bias("q"))
+    w_k, b_k = through(attn.k_norm, reads["k"], bias("k"))
+    return Factors(w_q, w_k, reads["v"], norm.centred(out), b_q, b_k, attn.scale)
 
 
 def decompose(factors: Factors) -> Components:
@@ -168,8 +198,11 @@ def component_of(
 def weights_of(model: Transformer) -> AttentionWeights:
     """The attention weights of a loaded model."""
     layers = tuple((block.attn_norm, block.attn) for block in model.blocks)
-    rotary, dtype = any(attn.rotary is not None for _, attn in layers), str(model.dtype).removeprefix("torch.")
-    return AttentionWeights(model.name, model.family, layers, rotary, model.sha256, model.config_sha256, dtype)
+    turning, dtype = [attn.rotary for _, attn in layers], str(model.dtype).removeprefix("torch.")
+    rotary = any(each is not None for each in turning)
+    return AttentionWeights(
+        model.name, model.family, layers, rotary, lambda: turning, model.sha256, model.config_sha256, dtype
+    )
 
 
 def read_weights(name_or_dir: str | Path, revision: str | None = None) -> AttentionWeights:
@@ -195,7 +228,19 @@ def _read(name: str, files: ModelFiles) -> AttentionWeights:
     rotary = family.rotary(config)
     dtype = str(tensors.dtype).removeprefix("torch.")
     known = files.hashes
-    return AttentionWeights(name, config.model_type, layers, rotary, known["sha256"], known["config_sha256"], dtype)
+    turning = cache(partial(_turning, name, config, [attn.rotary for _, attn in layers]))
+    return AttentionWeights(
+        name, config.model_type, layers, rotary, turning, known["sha256"], known["config_sha256"], dtype
+    )
+
+
+def _turning(name: str, config: Any, known: Sequence[Rotary | None]) -> Sequence[Rotary | None]:
+    """How positions turn queries and keys in each layer, as transformers reads it from the configuration."""
+    modules = shapes_alone(config, torch.float32).modules()
+    turning = [each for each in modules if any("inv_freq" in key for key, _ in each.named_buffers(recurse=False))]
+    anew = torch.nn.ModuleList([type(each)(config) for each in turning])  # with numbers, which the shapes lack
+    found = rotary_by_layer(name, config, rotary_of(anew))
+    return [own or other for own, other in zip(known, found, strict=True)]
 
 
 def _layer(directory: Path, family: Family, config: Any, tensors: _Tensors, layer: int) -> tuple[Norm, Attention]:

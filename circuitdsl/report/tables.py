@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.circuit.compare import Comparison, Overlap
-from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.circuit.traced import Link, TraceGraph
 from circuitdsl.report.numbers import interval, percent, plain, value
 from circuitdsl.report.report import Measured, Standing
@@ -40,7 +40,7 @@ def table_of(*headings: str, left: Collection[str] = ()) -> Table:
 Standings = Mapping[Node, Standing]
 
 
-def show_senders(console: Console, receiver: Input, found: Standings, top: int) -> None:
+def show_senders(console: Console, receiver: str, found: Standings, top: int) -> None:
     """Print the strongest senders into one receiver input; at most `top` of them."""
     ranked = sorted(found.items(), key=lambda item: -item[1].composition)
     first = ranked[0][1]

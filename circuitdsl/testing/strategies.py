@@ -237,8 +237,9 @@ groups = _node(
     st.booleans(),
 )
 edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), citation=_maybe(texts))
+aparts = _node(s.Apart, words, numbers().filter(lambda number: number.text[0] not in "+-"))
 compositions = _node(s.Composition, words, _maybe(words), relations)
-channels = _node(s.Channel, st.booleans(), sets, sets, _several(compositions), citation=_maybe(texts))
+channels = _node(s.Channel, st.booleans(), sets, sets, _maybe(aparts), _several(compositions), citation=_maybe(texts))
 traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts))
 verbs: SearchStrategy[s.Statement] = st.one_of(
     _node(s.SetAttention, measurements, st.one_of(numbers(("%",)), words)),

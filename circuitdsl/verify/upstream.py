@@ -28,6 +28,7 @@ from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.engine.trace import trace_graph
 from circuitdsl.errors import UsageError
+from circuitdsl.limits import distance_of
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.files import MODEL_FILES, MODEL_HINT
 from circuitdsl.models.parts import Transformer
@@ -60,6 +61,7 @@ class Upstream(Shown):
         found: for each receiver input, the standing of each sender.
         senders: those that were asked for; none where everything upstream was.
         components: whether single components were scored instead of whole heads.
+        distance: at which queries and keys meet; None where none was asked for.
     """
 
     model: str
@@ -67,22 +69,28 @@ class Upstream(Shown):
     found: Mapping[Input, Standings]
     senders: tuple[Node, ...]
     components: bool
+    distance: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Standings by receiver input and sender."""
         readers = {str(to): {str(node): asdict(at) for node, at in every.items()} for to, every in self.found.items()}
-        return {"model": self.model, "readers": readers}
+        apart = {} if self.distance is None else {"distance": self.distance}
+        return {"model": self.model, **apart, "readers": readers}
 
     def show(self, console: Console, top: int = TOP) -> None:
         """Print a table of the strongest senders into each receiver input."""
         for i, (reader, standings) in enumerate(self.found.items()):
             if i:
                 console.print()
-            show_senders(console, reader, standings, top)
+            show_senders(console, f"{reader}{self._apart}", standings, top)
+
+    @property
+    def _apart(self) -> str:
+        return "" if self.distance is None else f" at distance {self.distance}"
 
     def draw(self, path: str | Path, top: int = TOP) -> None:
         """Draw a heat map into a file: .svg or .png."""
-        name = Path(self.model).name or self.model
+        name = (Path(self.model).name or self.model) + self._apart
         if len(self.found) == 1 and not self.senders:
             ((reader, standings),) = self.found.items()
             heat_map = map_of_senders(name, reader, standings, (reader.node.layer, self.n_heads), top)
@@ -108,6 +116,7 @@ def channels(
     components: bool = False,
     spec: Spec | str | Path | None = None,
     circuit: str | None = None,
+    distance: int | None = None,
 ) -> Upstream:
     """Which heads write what some receiver inputs read, from weights alone.
 
@@ -115,11 +124,13 @@ def channels(
         to: receiver inputs: `9.9.q`, or `mover.q` for a group of the spec.
         senders: heads `8.10`, components `8.6[2]`, groups; by default everything upstream.
         components: score single singular components instead of whole heads.
+        distance: how many tokens the query is behind the key; into .q and .k of models with rotary positions only.
         spec: gives the model and the groups; without one the session's model is read.
 
     Raises:
         UsageError: a word names nothing, or no sender is upstream.
     """
+    distance = distance_of(distance)
     known = None if spec is None else session.circuit(spec, circuit)
     try:
         weights = session.weights_of(known)
@@ -129,8 +140,8 @@ def channels(
         raise
     readers = dict.fromkeys(reader for word in to for reader in _readers(word, known, weights))
     wanted = [node for word in senders for node in _nodes(word, known, weights)]
-    found = {reader: _standings(weights, reader, wanted, components) for reader in readers}
-    return Upstream(weights.name, weights.n_heads, found, tuple(wanted), components)
+    found = {reader: _standings(weights, reader, wanted, components, distance) for reader in readers}
+    return Upstream(weights.name, weights.n_heads, found, tuple(wanted), components, distance)
 
 
 def head_named(word: str, model: AttentionWeights | Transformer) -> Node | None:
@@ -175,9 +186,11 @@ def _nodes(word: str, circuit: Circuit | None, weights: AttentionWeights) -> lis
     return heads
 
 
-def _standings(weights: AttentionWeights, reader: Input, wanted: Sequence[Node], components: bool) -> Standings:
+def _standings(
+    weights: AttentionWeights, reader: Input, wanted: Sequence[Node], components: bool, distance: int | None
+) -> Standings:
     """What was asked for, or everything upstream, into one receiver input; ranks are among everything upstream."""
-    found = compositions(weights, reader)
+    found = compositions(weights, reader, distance)
     early = [node for node in wanted if node.layer < reader.node.layer]
     if wanted and not early:
         raise UsageError(f"none of {', '.join(map(str, wanted))} is upstream of {reader}")

@@ -18,6 +18,7 @@ from circuitdsl.engine.trace import Firing, Omega, Tracer, tracers
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.verify.prompts import prompts_by_task
 from tests.engine.brute_cut import ByHand
+from tests.engine.small_models import save_random
 
 HEAD, END, IO = Node("head", 2, 5), Position("END"), Position("IO")
 REACHES: tuple[Reach, ...] = ("local", "global")
@@ -123,7 +124,7 @@ def test_along_all_directions_a_sender_is_silenced(traced) -> None:
     ones = torch.ones(d, 1, dtype=torch.double)
     basis = torch.linalg.qr(torch.cat((ones, torch.eye(d, dtype=torch.double)), 1))[0][:, 1:].T
     whole = torch.cat((basis, torch.zeros(d - 1, 1)), 1).float()
-    blind = replace(tracer, omega=lambda _: Omega(torch.ones(d - 1), whole, whole))
+    blind = replace(tracer, omega=lambda *_: Omega(torch.ones(d - 1), whole, whole))
     sender = firing.senders["source"][0]
     alone = replace(firing, senders={"destination": (), "source": (sender,)})
     hand = ByHand(str(path), tracer.tokens[firing.prompt])
@@ -188,3 +189,36 @@ def test_cutting_is_measured_on_the_firings(bench, reach: Reach) -> None:
     boosted = cut(bench, HEAD, END, IO, reach, boost=True)
     assert boosted.signal.score.mean() > 1
     assert boosted.signal.metric[3] != pytest.approx(found.signal.metric[3], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_turned_queries_and_keys_are_cut_as_by_hand(kind: str, tmp_path) -> None:
+    """Transformers' own model, in which one head's maps read another input, from rotary positions on."""
+    from transformers import AutoModelForCausalLM
+
+    save_random(kind, tmp_path, num_key_value_heads=4)
+    model = load_model(str(tmp_path), device="cpu")
+    tokens = torch.randint(model.n_vocab, (40, 6), generator=torch.Generator().manual_seed(2)).tolist()
+    (_, tracer), *_ = tracers(model, tokens)
+    every = (tracer.firing(p, Node("head", 2, h), 5) for p in range(40) for h in range(4))
+    firing = next(f for f in every if f and f.senders["source"] and f.senders["destination"])
+    edits = edits_of(tracer, [firing], [firing.signal], "local")
+    hand = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    layer, width, head = hand.model.layers[2], model.d_head, firing.head.head
+    added = edits.added[firing.prompt] * layer.input_layernorm.weight.detach()
+
+    def other_input(module, inputs, out):
+        own = slice(head * width, (head + 1) * width)
+        out[..., own] = (inputs[0] + added) @ module.weight[own].T
+        return out
+
+    clean = hand(tracer.tokens[[firing.prompt]]).logits[0, -1]
+    for port in ("q_proj", "k_proj", "v_proj"):
+        getattr(layer.self_attn, port).register_forward_hook(other_input)
+    wanted = hand(tracer.tokens[[firing.prompt]]).logits[0, -1]
+    cache = one_run(model, tracer.tokens, edits)
+    assert torch.allclose(model.logits(cache.end)[firing.prompt], wanted, atol=1e-4)
+    assert not torch.allclose(wanted, clean, atol=1e-3)
+    assert edits.score(cache, firing) < firing.score
+    unchanged = edits_of(tracer, [firing], [()], "global").score(tracer.cache, firing)
+    assert unchanged == pytest.approx(firing.score, abs=1e-3)

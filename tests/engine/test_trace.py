@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,12 @@ import torch
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.readers.trace import _firings
-from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
+from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omegas, signal, tracers
+from circuitdsl.models.load import load_model
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.prompts import prompts_by_task
+from tests.engine.small_models import save_random
 
 HEADS = [Node("head", layer, head) for layer in range(4) for head in range(8)]
 
@@ -41,7 +41,7 @@ def test_omega_is_the_matrix_of_the_paper(pocket) -> None:
         torch.cat((q @ k.T, (q @ b_k)[:, None]), 1),
         torch.cat(((b_q @ k.T)[None], (b_q @ b_k).view(1, 1)), 1),
     ))  # fmt: skip
-    found = omega(weights, Node("head", 2, 5))
+    found = omegas(weights)(Node("head", 2, 5), 0)
     rebuilt = found.destination.T @ found.values.diag() @ found.source
     assert torch.allclose(rebuilt, (factors.scale * whole).float(), atol=1e-4)
     assert torch.allclose(found.values, torch.linalg.svdvals(factors.scale * whole)[:16].float(), atol=1e-4)
@@ -56,7 +56,7 @@ def test_terms_add_up_to_the_models_own_scores(tracer: Tracer, pocket) -> None:
         for prompt in range(2):
             last = tracer.tokens.shape[1] - 1
             own = tracer.cache.q[head.layer][prompt, head.head, last] @ tracer.cache.k[head.layer][prompt, head.head].T
-            parts = tracer.omega(head)
+            parts = tracer.omega(head, 0)
             x = tracer.normed(prompt, head.layer, last)[0]
             for token in range(last + 1):
                 y = tracer.normed(prompt, head.layer, token)[0]
@@ -92,7 +92,7 @@ def test_what_all_nodes_add_is_the_whole_of_the_signal(tracer: Tracer, pocket) -
     for head in (Node("head", 2, 5), Node("head", 3, 1)):
         token = tracer.tokens.shape[1] - 1
         x, scale = tracer.normed(0, head.layer, token)
-        parts = tracer.omega(head)
+        parts = tracer.omega(head, 3)
         chosen = torch.arange(5)
         weigh = (parts.destination @ x)[chosen].sign() * parts.values[chosen].sqrt()
         direction = weigh @ parts.destination[chosen, :-1] / scale
@@ -153,10 +153,32 @@ def test_a_trace_goes_down_from_sender_to_sender(tracer: Tracer) -> None:
     }
 
 
-def test_rotary_models_are_refused(pocket) -> None:
-    tokens = torch.zeros(1, 4, dtype=torch.long)
-    with pytest.raises(NotTraced, match=r"rotary.*no one matrix"):
-        Tracer(pocket, tokens, replace(weights_of(pocket), rotary=True), pytest.fail)
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt_neox", "gptj", "gemma2"])
+def test_turned_scores_are_those_of_the_firings_distance(kind: str, tmp_path) -> None:
+    """Terms add up to the model's own scores for every pair of tokens, through rotary positions and norms."""
+    model = load_model(str(save_random(kind, tmp_path)), device="cpu")
+    tokens = torch.randint(model.n_vocab, (2, 6), generator=torch.Generator().manual_seed(0)).tolist()
+    (_, tracer), *_ = tracers(model, tokens)
+    seen = []
+    for head in (Node("head", 1, 0), Node("head", 2, model.n_heads - 1)):
+        attn = model.blocks[head.layer].attn
+        q, k = (port[head.layer][0] for port in (tracer.cache.q, tracer.cache.k))
+        for i in range(6):
+            for j in range(i + 1):
+                parts, scale = tracer.omega(head, i - j), tracer.scale(0, head, i, j)
+                x, y = (tracer.normed(0, head.layer, token)[0] for token in (i, j))
+                score = scale * float(parts.values @ ((parts.destination @ x) * (parts.source @ y)))
+                own = attn.scale * float(q[head.head, i] @ k[head.head // attn.group, j])
+                assert score == pytest.approx(own, abs=1e-3, rel=1e-3)
+                seen.append(own)
+    assert np.std(seen) > 0.1
+
+
+@pytest.mark.parametrize(("kind", "does"), [("olmo", "clips"), ("phi", "adds biases to the norms of")])
+def test_models_that_do_more_to_queries_and_keys_are_refused(kind: str, does: str, tmp_path) -> None:
+    model = load_model(str(save_random(kind, tmp_path)), device="cpu")
+    with pytest.raises(NotTraced, match=f"{does} its queries and keys: no one matrix"):
+        list(tracers(model, [[1, 2, 3]]))
 
 
 # --- claims -----------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import json
 import jsonschema
 import pytest
 
-from circuitdsl import cli
+from circuitdsl import Session, cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.criteria import Composed
 from circuitdsl.circuit.nodes import Input, Node
+from circuitdsl.language.format import format_text
 from circuitdsl.measurements.channel import Composition
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.judged import verify_without_model
@@ -126,3 +127,54 @@ def test_rotary_queries_are_an_error_and_values_are_fine(stories, tmp_path, caps
     assert cli.run(["verify", str(spec), "--model", str(stories)]) == 3
     said = capsys.readouterr().out
     assert "rotary" in said and "1 holds, 1 error" in said
+
+
+def test_at_a_distance_rotary_queries_and_keys_have_a_channel(stories, tmp_path, capsys) -> None:
+    """The figure is that of this distance: what holds at one does not at another."""
+    found = {}
+    for distance in (0, 1, 5):
+        assert cli.run(["channels", str(stories), "--to", "4.2.k", "--distance", str(distance), "--from", "0.1"]) == 0
+        said = capsys.readouterr().out
+        assert f"into 4.2.k at distance {distance}" in said
+        with Session(model=stories) as session:
+            upstream = session.channels(["4.2.k"], ["0.1"], distance=distance)
+        assert upstream.to_json()["distance"] == distance
+        ((_, standings),) = upstream.found.items()
+        found[distance] = standings[Node("head", 0, 1)].composition
+    bound = (found[0] + found[5]) / 2
+    sign = ">=" if found[0] > bound else "<="
+    spec = tmp_path / "apart.circ"
+    lines = [f"channel 0.1 -> 4.2.k at distance {d} : composition {sign} {bound:.6f}\n" for d in (0, 5)]
+    spec.write_text("circuit t\n" + "".join(lines))
+    assert cli.run(["verify", str(spec), "--model", str(stories)]) == 1
+    assert "1 holds, 1 fails" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("1.0.q at distanc 3", "a channel is at a distance, not at 'distanc'; did you mean 'distance'?"),
+        ("1.0.q at distance 2.5", "a distance is a whole number of tokens from 0, not 2.5"),
+        ("1.0.q at distance 3%", "a distance is a whole number of tokens from 0, not 3%"),
+        ("1.0.q at distance 1e300", "a distance is a whole number of tokens from 0, not 1e300"),
+        ("1.0.v at distance 3", "a value is the same at every distance"),
+    ],
+)
+def test_distances_that_mean_nothing(written: str, said: str) -> None:
+    spec = loads(HEAD + f"channel 0.1 -> {written} : composition >= 0.1\n")
+    (found,) = spec.diagnostics
+    assert (found.code, found.message) == ("E115", said)
+
+
+def test_a_distance_is_formatted_and_read_again() -> None:
+    text = HEAD + "channel 0.1 -> 1.0.k at distance 3 : composition >= 0.1\n"
+    (claim,) = loads(format_text(text)).circuits[0].claims
+    assert claim.measurement.distance == 3
+    assert claim.text == "channel 0.1 -> 1.0.k at distance 3 : composition >= 0.1"
+
+
+@pytest.mark.parametrize("given", ["-1", "x", "1.5"])
+def test_a_distance_on_the_command_line_is_a_whole_number(given: str, stories, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(["channels", str(stories), "--to", "4.2.k", f"--distance={given}"])
+    assert "a whole number from 0" in capsys.readouterr().err

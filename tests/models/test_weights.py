@@ -60,8 +60,8 @@ def test_folded_factors_compute_what_the_heads_compute(kind: str, tmp_path: Path
     normed = norm(resid.float())
     for head in range(2):
         mine = head // attn.group
-        q = attn.q.outputs(head * attn.d_head, (head + 1) * attn.d_head)(normed)
-        k = attn.k.outputs(mine * attn.d_head, (mine + 1) * attn.d_head)(normed)
+        q = _behind(attn.q_norm, attn.q.outputs(head * attn.d_head, (head + 1) * attn.d_head)(normed), head)
+        k = _behind(attn.k_norm, attn.k.outputs(mine * attn.d_head, (mine + 1) * attn.d_head)(normed), mine)
         assert torch.allclose((scaled @ found.W_Q[head] + found.b_Q[head]).float(), q, atol=1e-5)
         assert torch.allclose((scaled @ found.W_K[head] + found.b_K[head]).float(), k, atol=1e-5)
         v = attn.v.outputs(mine * attn.d_head, (mine + 1) * attn.d_head)
@@ -71,6 +71,14 @@ def test_folded_factors_compute_what_the_heads_compute(kind: str, tmp_path: Path
         assert torch.allclose(
             (scaled @ found.W_V[head] @ found.W_O[head]).float() + _bias(norm, v, attn, head), wanted, atol=1e-4
         )
+
+
+def _behind(norm, x: torch.Tensor, head: int) -> torch.Tensor:
+    """A head's queries or keys behind their norm, but for its scale and bias."""
+    if norm is None:
+        return x
+    gains = norm.gain.unflatten(0, (-1, x.shape[-1]))  # one for all heads, or one for each
+    return norm.centred(x) * gains[head % len(gains)]
 
 
 def _bias(norm, v, attn, head) -> torch.Tensor:

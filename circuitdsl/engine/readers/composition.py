@@ -84,30 +84,41 @@ class Compositions:
         )
 
 
-def compositions(weights: AttentionWeights, receiver: Input) -> Compositions:
+def compositions(weights: AttentionWeights, receiver: Input, distance: int | None = None) -> Compositions:
     """The composition of every upstream head, and of each of its components, with a receiver input.
 
+    Args:
+        distance: how many tokens the query is behind the key. Where positions turn both (rotary), W_QK is
+            `W_Q R W_K^T`, with the rotation R of that distance; elsewhere it changes nothing.
+
     Raises:
-        NotComposed: queries and keys turn with the position, or nothing is upstream.
+        NotComposed: queries and keys turn with the position, and no distance is given; the head does not see so far;
+            or nothing is upstream.
     """
     node, port = receiver.node, receiver.port
-    if weights.rotary and port in ("q", "k"):
+    if weights.rotary and port in ("q", "k") and distance is None:
         raise NotComposed(
             f"{weights.name} turns queries and keys with the position (rotary), so that the {port} composition "
-            "depends on the distance between sender and reader",
-            "channels into .v have no such trouble",
+            "depends on the distance between them",
+            f"say at which, as in: channel A -> {receiver} at distance 3; channels into .v need none",
         )
+    window = weights.layers[node.layer][1].window if node.layer < weights.n_layers else None
+    if distance is not None and window is not None and distance >= window:
+        raise NotComposed(f"{node} sees {window} tokens, its own included, and none at distance {distance}")
     if node.layer == 0:
         raise NotComposed(f"nothing is upstream of {node}")
-    reads = reading(weights, receiver)
+    reads = reading(weights, receiver, distance or 0)
     heads, components = zip(*(_scores(weights.components(layer), reads) for layer in range(node.layer)), strict=True)
     return Compositions(np.stack(heads), np.stack(components))
 
 
-def reading(weights: AttentionWeights, receiver: Input) -> Float[Tensor, "d d_head"]:
+def reading(weights: AttentionWeights, receiver: Input, distance: int) -> Float[Tensor, "d d_head"]:
     """`L C^T` of a receiver input `M = L R`, `R^T = Q C`: what it reads, up to a rotation of what comes out."""
-    factors, head = weights.factors(receiver.node.layer), receiver.node.head
+    layer, head = receiver.node.layer, receiver.node.head
+    factors = weights.factors(layer)
     w_q, w_k = factors.W_Q[head], factors.W_K[head]
+    if receiver.port != "v":
+        w_q, w_k = weights.turned(layer, distance, w_q, w_k)
     read = {"q": (w_q, w_k), "k": (w_k, w_q), "v": (factors.W_V[head], factors.W_O[head].T)}
     left, right = read[receiver.port]
     return (left @ torch.linalg.qr(right)[1].T).float()
@@ -127,16 +138,17 @@ def _scores(components: Components, reads: Float[Tensor, "d k"]) -> tuple[NDArra
 
 def judge(claims: Sequence[Claim], weights: AttentionWeights) -> list[ClaimResult]:
     """The records of channel claims; every receiver's scores are computed once."""
-    scores = cache(lambda receiver: compositions(weights, receiver))
+    scores = cache(partial(compositions, weights))
     return [_result(claim, scores) for claim in claims]
 
 
-def _result(claim: Claim, scores: Callable[[Input], Compositions]) -> ClaimResult:
+def _result(claim: Claim, scores: Callable[..., Compositions]) -> ClaimResult:
     assert isinstance(claim.measurement, Composition)
     given = claim.id, claim.line, claim.text, claim.kind
     record = partial(ClaimResult, *given, task=None, protocol=PROTOCOL, citation=claim.citation)
     try:
-        found = [(sender, to, scores(to).standing(sender)) for sender, to in claim.measurement.pairs]
+        distance = claim.measurement.distance
+        found = [(sender, to, scores(to, distance).standing(sender)) for sender, to in claim.measurement.pairs]
     except UserError as error:
         return record(verdict="error", reason=error.message)
     standings = [where for _, _, where in found]

@@ -34,6 +34,22 @@ def family_of(name: str, config: Any) -> Family:
     return FAMILIES[config.model_type]
 
 
+def rotary_by_layer(name: str, config: Any, rotary: Mapping[str, Rotary]) -> list[Rotary | None]:
+    """How positions turn queries and keys in each layer, by `rotary` as `read_parts` has it.
+
+    Raises:
+        UnsupportedModel: the frequencies change with the prompt's length.
+    """
+    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
+    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
+        raise UnsupportedModel(
+            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
+        )
+    layers = range(config.num_hidden_layers)
+    return [rotary["" if "" in rotary else config.layer_types[layer]] if rotary else None for layer in layers]
+
+
 def read_parts(
     name: str,
     config: Any,
@@ -60,17 +76,11 @@ def read_parts(
         if refusal.has(config):
             raise UnsupportedModel(f"{name} {refusal.why}")
     embed, positions, unembed = family.names
-    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
-    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
-    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
-        raise UnsupportedModel(
-            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
-        )
     blocks = []
-    for layer in range(config.num_hidden_layers):
+    for layer, turning in enumerate(rotary_by_layer(name, config, rotary)):
         norm, attn = family.heads(config, weights, layer)
-        if rotary:
-            attn = replace(attn, rotary=rotary["" if "" in rotary else config.layer_types[layer]])
+        if turning:
+            attn = replace(attn, rotary=turning)
         blocks.append(Block(norm, attn, *family.mlp(config, weights, layer)))
     if not blocks:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
