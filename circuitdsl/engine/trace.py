@@ -126,7 +126,7 @@ class Tracer:
             Attention to the first token does not count: heads that find nothing attend there.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: positions decide more of the model's attention than what upstream nodes write there.
     """
 
     model: Transformer
@@ -142,6 +142,10 @@ class Tracer:
             raise NotTraced(
                 f"{self.model.name} turns queries and keys with the position (rotary), so that no one matrix Ω gives "
                 "its attention scores"
+            )
+        if any(attn.distances is not None for _, attn in self.weights.layers):
+            raise NotTraced(
+                f"{self.model.name} adds to its attention scores for the distance (ALiBi), which no upstream head does"
             )
         self.cache = engine.one_run(self.model, self.tokens)
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
@@ -227,7 +231,7 @@ def fired(
         Tracers of the prompts on which it fires, each with the firings by the prompts' numbers in `pairs`.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: positions decide more of the model's attention than what upstream nodes write there.
     """
     for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs], max_memory):
         found: dict[int, Firing] = {}
@@ -259,7 +263,7 @@ def trace_graph(
     """Trace a head's firings from one position to another, back to the first layer.
 
     Raises:
-        NotTraced: the model turns queries and keys with the position.
+        NotTraced: positions decide more of the model's attention than what upstream nodes write there.
         UserError: the head never fires so.
     """
     starts: list[Firing] = []

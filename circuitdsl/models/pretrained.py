@@ -41,7 +41,7 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
             state_dict=tensors,
             dtype=dtype,
             output_loading_info=True,
-            attn_implementation="eager",
+            attn_implementation=attention_by(outline.config),
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     if info["mismatched_keys"]:
@@ -86,6 +86,14 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
     return found
 
 
+def attention_by(config: Any) -> str:
+    """Which code of transformers computes attention: the plain one, where that is right.
+
+    In Falcon with ALiBi it adds the bias twice (transformers 5.23), which the usual one (`sdpa`) does not.
+    """
+    return "sdpa" if config.model_type == "falcon" and config.alibi else "eager"
+
+
 def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
     """A model of a configuration whose tensors have no numbers, on the `meta` device."""
     import torch
@@ -93,7 +101,7 @@ def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+            config, dtype=dtype, attn_implementation=attention_by(config), trust_remote_code=False
         )
 
 

@@ -48,7 +48,7 @@ MORE = {"num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 24}
 SIZES |= {kind: MORE | row.sized(3) for kind, row in ROWS.items()}
 FAMILIES = tuple(SIZES)
 #: those that differ in more than where they keep their parts
-FEW = tuple(kind for kind in FAMILIES if kind not in ROWS)
+FEW = tuple(kind for kind in FAMILIES if kind not in ROWS or kind in ("olmo2", "bloom"))
 #: those whose MLPs are never computed through few directions (`engine.narrow`)
 NEVER_NARROW = ("gpt_neox", "gemma2", "gemma3_text", *(kind for kind, row in ROWS.items() if row.parallel or row.post))
 PROMPTS, LENGTH, VOCAB = 3, 6, 30

@@ -12,6 +12,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omega, signal, tracers
+from circuitdsl.models.distances import Distances, slopes
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
 from circuitdsl.verify.prompts import prompts_by_task
@@ -157,6 +158,13 @@ def test_rotary_models_are_refused(pocket) -> None:
     tokens = torch.zeros(1, 4, dtype=torch.long)
     with pytest.raises(NotTraced, match=r"rotary.*no one matrix"):
         Tracer(pocket, tokens, replace(weights_of(pocket), rotary=True), pytest.fail)
+
+
+def test_models_whose_scores_depend_on_the_distance_are_refused(pocket) -> None:
+    tokens, known = torch.zeros(1, 4, dtype=torch.long), weights_of(pocket)
+    layers = [(norm, replace(attn, distances=Distances(slopes(attn.n_heads)))) for norm, attn in known.layers]
+    with pytest.raises(NotTraced, match=r"for the distance \(ALiBi\)"):
+        Tracer(pocket, tokens, replace(known, layers=tuple(layers)), pytest.fail)
 
 
 # --- claims -----------------------------------------------------------------------------------------

@@ -28,12 +28,23 @@ HEADS: dict[str, Callable[[Attention], Attention]] = {
     "starcoder2": lambda attn: replace(attn, window=attn.window + 1),  # type: ignore[operator]
     "opt": lambda attn: replace(attn, q=Linear(attn.q.weight)),
     "olmo": lambda attn: replace(attn, clip=None),
+    "olmo2": lambda attn: replace(attn, q_norm=replace(attn.q_norm, gain=attn.q_norm.gain.flip(0))),
+    "olmo3": lambda attn: replace(attn, window=None),
+    "bloom": lambda attn: replace(attn, distances=replace(attn.distances, slopes=attn.distances.slopes[::-1])),
+    "falcon": lambda attn: replace(attn, distances=replace(attn.distances, scale=2 * attn.distances.scale)),
 }
 MLPS: dict[str, Callable[[Mlp], Mlp]] = {
+    "olmo2": lambda mlp: replace(mlp, post=None),
     "phi3": lambda mlp: replace(mlp, up=mlp.gate, gate=mlp.up),
     "opt": lambda mlp: replace(mlp, act=F.gelu),
 }
-ABOUT: dict[str, dict[str, Any]] = {"gptj": {"parallel": False}, "phi": {"b_U": None}, "opt": {"W_pos": None}}
+ABOUT: dict[str, dict[str, Any]] = {
+    "bloom": {"embed_norm": None},
+    "falcon": {"parallel": True},
+    "gptj": {"parallel": False},
+    "phi": {"b_U": None},
+    "opt": {"W_pos": None},
+}
 CASES = [
     (kind, field, change)
     for field, changes in (("heads", HEADS), ("mlp", MLPS), ("about", ABOUT))
@@ -75,6 +86,8 @@ def test_a_reader_that_is_wrong_in_one_place_is_refused(
     [
         ("opt", {"do_layer_norm_before": False}, "which then is no sum of terms"),
         ("opt", {"word_embed_proj_dim": 8}, "maps its embeddings to another width"),
+        ("olmo2", {"attention_bias": True}, "output bias inside its post-norm"),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "is no sum of terms"),
         ("opt", {"_remove_final_layer_norm": True}, "has no norm before its logits"),
     ],
 )

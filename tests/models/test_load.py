@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 #: how many matrices of a layer are stored in another order than heads are read in
-COPIED = {"gpt_neox": 3, "gptj": 2}
+COPIED = {"gpt_neox": 3, "gptj": 2, "bloom": 3}
 
 
 def save(kind: str, path: Path, **options: Any) -> Path:

@@ -60,7 +60,7 @@ def read_parts(
         if refusal.has(config):
             raise UnsupportedModel(f"{name} {refusal.why}")
     embed, positions, unembed = family.names
-    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    given = (getattr(config, "rope_parameters", None) if rotary and family.rotary(config) else None) or {}
     kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
     if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
         raise UnsupportedModel(
@@ -69,7 +69,7 @@ def read_parts(
     blocks = []
     for layer in range(config.num_hidden_layers):
         norm, attn = family.heads(config, weights, layer)
-        if rotary:
+        if rotary and family.rotary(config):  # Falcon has frequencies that it does not use, where it has ALiBi
             attn = replace(attn, rotary=rotary["" if "" in rotary else config.layer_types[layer]])
         blocks.append(Block(norm, attn, *family.mlp(config, weights, layer)))
     if not blocks:

@@ -26,6 +26,11 @@ class Refusal(NamedTuple):
     why: str
 
 
+BIAS_IN_POST_NORM = Refusal(
+    lambda config: config.attention_bias, "has an output bias inside its post-norm, whose share belongs to no node"
+)
+
+
 class Family(NamedTuple):
     """Where models of a family keep their parts.
 
@@ -79,6 +84,11 @@ def layer_norm(weights: Weights, name: str, eps: float) -> Norm:
 def plain_norm(reader: Tensor, eps: float) -> Norm:
     """LayerNorm without gains and biases, as wide as the inputs of a matrix `[out, in]` that reads it."""
     return Norm("layer", reader.new_ones(reader.shape[1]), None, eps)
+
+
+def no_norm(reader: Tensor) -> Norm:
+    """What stands where others have a norm, as wide as the inputs of a matrix `[out, in]`."""
+    return Norm("none", reader.new_ones(reader.shape[1]), None, 0.0)
 
 
 def rms_norm(weights: Weights, name: str, eps: float) -> Norm:
