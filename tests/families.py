@@ -40,6 +40,11 @@ class Row:
     final: str = "model.norm"
 
     @property
+    def experts(self) -> bool:
+        """Whether layers have several MLPs."""
+        return "num_experts_per_tok" in self.options
+
+    @property
     def parallel(self) -> bool:
         """Whether heads and MLP read the same."""
         return bool(self.norm) and self.norm == self.mlp_norm
@@ -110,6 +115,29 @@ ROWS: dict[str, Row] = {
         post="post_attention_layernorm",
         mlp_norm="",
         mlp_out="post_feedforward_layernorm",
+    ),
+    "mixtral": Row(
+        {
+            "num_key_value_heads": 1,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 4,
+            "head_dim": 10,
+        }
+    ),
+    "olmoe": Row(
+        {"num_experts": 6, "num_experts_per_tok": 3, "clip_qkv": 1.0, "norm_topk_prob": False},
+        q_norm="self_attn.q_norm",
+    ),
+    "qwen3_moe": Row(
+        {
+            "num_key_value_heads": 1,
+            "head_dim": 10,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "mlp_only_layers": [0],
+        }
     ),
     "bloom": Row(
         layers="transformer.h",

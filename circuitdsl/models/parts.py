@@ -22,6 +22,7 @@ from circuitdsl.models.products import linear, linear_gelu
 
 if TYPE_CHECKING:
     from circuitdsl.models.distances import Distances
+    from circuitdsl.models.experts import Experts
     from circuitdsl.models.original import Original
 
 Port = Literal["q", "k", "v"]
@@ -325,6 +326,16 @@ class Mlp(Part):
     gate: Linear | None = None
     post: Norm | None = None
 
+    @property
+    def neurons(self) -> int:
+        """How many have a number."""
+        return self.up.weight.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Numbers inside at one position."""
+        return self.up.weight.shape[0]
+
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         return self.written(x)[0]
 
@@ -386,7 +397,7 @@ class Block(Part):
     attn_norm: Norm
     attn: Attention
     mlp_norm: Norm
-    mlp: Mlp
+    mlp: Mlp | Experts
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
@@ -453,7 +464,8 @@ class Transformer(Part):
 
     @property
     def d_mlp(self) -> int:
-        return self.blocks[0].mlp.up.weight.shape[0]
+        """Neurons of an MLP; 0 where all layers are mixtures of experts."""
+        return max(block.mlp.neurons for block in self.blocks)
 
     @property
     def n_vocab(self) -> int:

@@ -57,10 +57,14 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
-    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
+    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out.
+
+    A layer's number is the first in a name; others count experts.
+    """
     layers = int(config.num_hidden_layers)
     for key in unexpected:
-        if any(part.isdigit() and int(part) >= layers for part in key.split(".")):
+        numbers = [int(part) for part in key.split(".") if part.isdigit()]
+        if numbers and numbers[0] >= layers:
             raise BrokenWeights(
                 f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
             )

@@ -15,7 +15,7 @@ from circuitdsl.models import families
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.families import FAMILIES
 from circuitdsl.models.load import load_model
-from circuitdsl.models.parts import Attention, Linear, Mlp
+from circuitdsl.models.parts import Attention, Linear
 from tests.families import ROWS
 from tests.models.test_load import save
 
@@ -30,10 +30,15 @@ HEADS: dict[str, Callable[[Attention], Attention]] = {
     "olmo": lambda attn: replace(attn, clip=None),
     "olmo2": lambda attn: replace(attn, q_norm=replace(attn.q_norm, gain=attn.q_norm.gain.flip(0))),
     "olmo3": lambda attn: replace(attn, window=None),
+    "mixtral": lambda attn: replace(attn, window=None),
+    "olmoe": lambda attn: replace(attn, clip=None),
+    "qwen3_moe": lambda attn: replace(attn, q_norm=attn.k_norm),
     "bloom": lambda attn: replace(attn, distances=replace(attn.distances, slopes=attn.distances.slopes[::-1])),
     "falcon": lambda attn: replace(attn, distances=replace(attn.distances, scale=2 * attn.distances.scale)),
 }
-MLPS: dict[str, Callable[[Mlp], Mlp]] = {
+MLPS: dict[str, Callable[[Any], Any]] = {
+    "mixtral": lambda mlp: replace(mlp, to_one=False),
+    "olmoe": lambda mlp: replace(mlp, chosen=2),
     "olmo2": lambda mlp: replace(mlp, post=None),
     "phi3": lambda mlp: replace(mlp, up=mlp.gate, gate=mlp.up),
     "opt": lambda mlp: replace(mlp, act=F.gelu),

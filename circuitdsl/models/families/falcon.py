@@ -63,7 +63,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
         ("transformer.word_embeddings", "", "lm_head"),
-        ("h.{}.self_attention.dense.weight", "h.{}.mlp.dense_4h_to_h"),
+        ("h.{}.self_attention.dense.weight", "h.{}.mlp.dense_4h_to_h.*"),
         rotary=lambda config: not config.alibi,
         about=lambda config, w: {"parallel": _parallel(config)},
     )
