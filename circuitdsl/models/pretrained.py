@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
 from circuitdsl.models.files import ModelFiles
 from circuitdsl.models.tokenizers import quiet_and_offline
+from circuitdsl.models.towers import TOWERS, text_config, text_name
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,8 @@ def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> N
 def stored_tensors(files: ModelFiles) -> dict[str, Any]:
     """The tensors of a model by their names in its files, each read when it is indexed by `...`.
 
+    Of a model of images and texts they are those of its text model, by their names in that.
+
     They are read into memory of their own: a map of the file would change with the file.
 
     Raises:
@@ -87,6 +90,8 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
         except (OSError, SafetensorError) as error:
             raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
         found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+    if files.config.get("model_type") in TOWERS:
+        return {own: tensor for key, tensor in found.items() if (own := text_name(key))}
     return found
 
 
@@ -136,7 +141,7 @@ def refuse_whole_numbers(directory: Path, name: str, stored: Any) -> None:
 
 
 def configuration(files: ModelFiles) -> Any:
-    """A model's configuration, with the defaults of its family.
+    """A model's configuration, with the defaults of its family; of a model of images and texts that of its text model.
 
     Raises:
         UnsupportedModel: transformers does not know it.
@@ -147,5 +152,6 @@ def configuration(files: ModelFiles) -> Any:
 
         with refusing(f"transformers cannot read the configuration in {files.directory}", folder):
             found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    found = text_config(found)
     found.return_dict, found.output_attentions, found.output_hidden_states = True, False, False
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
@@ -9,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from circuitdsl.models import families
+from circuitdsl.models.agreement import forward
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.families import FAMILIES
-from circuitdsl.models.load import load_model
+from circuitdsl.models.load import load_model, vocabulary_size
 from circuitdsl.models.parts import Attention, Linear
+from circuitdsl.models.weights import read_weights
 from tests.families import ROWS
-from tests.models.test_load import save
+from tests.models.test_load import KINDS, SMALL, save
 
 #: what is particular to a family, read otherwise
 HEADS: dict[str, Callable[[Attention], Attention]] = {
@@ -101,3 +107,36 @@ def test_what_a_family_may_say_and_is_not_known(
 ) -> None:
     with pytest.raises(UnsupportedModel, match=message):
         load_model(save(kind, tmp_path, **options), device="cpu")
+
+
+def save_gemma3(path: Path) -> dict[str, Tensor]:
+    """A Gemma 3 that sees images, as Hugging Face saves it; its tensors."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    sees = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    seen = sees | {"image_size": 8, "patch_size": 4}
+    texts = {**SMALL, **KINDS["gemma3_text"]}
+    config = AutoConfig.for_model("gemma3", text_config=texts, vision_config=seen, mm_tokens_per_image=4)
+    model = AutoModelForImageTextToText.from_config(config)
+    for weight in model.parameters():
+        weight.data.normal_(0, 0.3)
+    model.save_pretrained(path)
+    return load_file(path / "model.safetensors")
+
+
+def test_the_text_model_of_a_gemma_that_sees_images_is_read_alone(tmp_path: Path) -> None:
+    """Its logits are those of the whole on texts; the files may have either order of names."""
+    from transformers import AutoModelForImageTextToText
+
+    tensors = save_gemma3(tmp_path)
+    assert any(name.startswith("vision_tower.encoder.layers.2") for name in tensors)
+    whole, tokens = AutoModelForImageTextToText.from_pretrained(tmp_path).eval(), torch.arange(1, 13)[None]
+    for names in (str, lambda name: re.sub(r"^language_model\.model\.", "model.language_model.", name)):
+        save_file(
+            {names(name): each for name, each in tensors.items()}, tmp_path / "model.safetensors", {"format": "pt"}
+        )
+        model, read = load_model(tmp_path, device="cpu"), read_weights(tmp_path)
+        assert model.family == read.family == "gemma3_text" and model.n_layers == read.n_layers == 2
+        with torch.inference_mode():
+            assert (forward(model, tokens) - whole(tokens).logits).abs().max() < 1e-4
+    assert vocabulary_size(tmp_path) == SMALL["vocab_size"]
