@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from circuitdsl.models import families
+from circuitdsl import cli
 from circuitdsl.models.agreement import forward
 from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.families import FAMILIES
+from circuitdsl.models.families import FAMILIES, REFUSED
 from circuitdsl.models.load import load_model, vocabulary_size
 from circuitdsl.models.parts import Attention, Linear
+from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
 from tests.families import ROWS
 from tests.models.test_load import KINDS, SMALL, save
@@ -70,10 +71,26 @@ def as_stored(each: Linear, d_head: int) -> Linear:
     return Linear(weight)
 
 
-def test_every_file_has_a_row_and_a_wrong_reader() -> None:
-    files = {path.name.removesuffix(".py") for path in resources.files(families).iterdir() if path.name[0] != "_"}
-    assert set(ROWS) <= set(FAMILIES) and set(ROWS) == set(HEADS)
-    assert len(files) <= len(FAMILIES)
+def test_every_family_is_tested_and_a_reader_of_it_broken() -> None:
+    assert set(KINDS) == set(FAMILIES)
+    assert set(ROWS) == set(HEADS)
+
+
+def test_every_family_stands_in_the_table_and_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["models", "--families"]) == 0
+    listed = capsys.readouterr().out
+    table = (Path(__file__).parents[2] / "docs" / "own-model.md").read_text()
+    for kind in (*FAMILIES, *TOWERS):
+        assert f"`{kind}`" in table and re.search(rf"^  {kind} ", listed.split("refused:")[0], re.MULTILINE)
+    for kind, why in REFUSED.items():
+        assert re.search(rf"^  {kind} +it {re.escape(why)}$", listed.split("refused:")[1], re.MULTILINE)
+
+
+def test_a_family_that_is_known_to_be_out_of_reach_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(UnsupportedModel, match=r"is a gpt_oss model, which adds a learned number .* \(a sink\)"):
+        load_model(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(("kind", "field", "change"), CASES, ids=[f"{kind}-{field}" for kind, field, _ in CASES])
