@@ -40,6 +40,11 @@ class Row:
     final: str = "model.norm"
 
     @property
+    def experts(self) -> bool:
+        """Whether layers have several MLPs."""
+        return "num_experts_per_tok" in self.options
+
+    @property
     def parallel(self) -> bool:
         """Whether heads and MLP read the same."""
         return bool(self.norm) and self.norm == self.mlp_norm
@@ -93,6 +98,61 @@ ROWS: dict[str, Row] = {
         mlp="fc1",
         mlp_out="fc2",
         final="model.decoder.final_layer_norm",
+    ),
+    "olmo2": Row(
+        {"num_key_value_heads": 1},
+        norm="",
+        q_norm="self_attn.q_norm",
+        post="post_attention_layernorm",
+        mlp_norm="",
+        mlp_out="post_feedforward_layernorm",
+    ),
+    "olmo3": Row(
+        {"num_key_value_heads": 1, "sliding_window": 4},
+        {"layer_types": ("sliding_attention", "full_attention")},
+        norm="",
+        q_norm="self_attn.q_norm",
+        post="post_attention_layernorm",
+        mlp_norm="",
+        mlp_out="post_feedforward_layernorm",
+    ),
+    "mixtral": Row(
+        {
+            "num_key_value_heads": 1,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 4,
+            "head_dim": 10,
+        }
+    ),
+    "olmoe": Row(
+        {"num_experts": 6, "num_experts_per_tok": 3, "clip_qkv": 1.0, "norm_topk_prob": False},
+        q_norm="self_attn.q_norm",
+    ),
+    "qwen3_moe": Row(
+        {
+            "num_key_value_heads": 1,
+            "head_dim": 10,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "mlp_only_layers": [0],
+        }
+    ),
+    "bloom": Row(
+        layers="transformer.h",
+        q="self_attention.query_key_value",
+        stride=3,
+        out="self_attention.dense",
+        mlp_out="mlp.dense_4h_to_h",
+        final="transformer.ln_f",
+    ),
+    "falcon": Row(
+        {"alibi": True, "multi_query": True, "parallel_attn": False, "bias": True, "ffn_hidden_size": 40},
+        layers="transformer.h",
+        q="self_attention.query_key_value",
+        out="self_attention.dense",
+        final="transformer.ln_f",
     ),
     "olmo": Row({"num_key_value_heads": 1, "clip_qkv": 2.0}),
 }

@@ -191,8 +191,9 @@ class Scope:
         elif node.kind == "head" and node.head >= heads:
             few, spread = f"{name} has {heads} heads a layer", f"{node.layer}.0 to {node.layer}.{heads - 1}"
         elif many is not None and node.index >= many:
-            owner = "a head" if node.kind == "head" else "an MLP"
-            few, spread = f"{owner} of {name} has {many} {has}", f"{node.whole}[0] to {node.whole}[{many - 1}]"
+            owner = "a head" if node.kind == "head" else "an MLP" if many else "a mixture of experts"
+            few = f"{owner} of {name} has {many or 'no'} {has}"
+            spread = f"{node.whole}[0] to {node.whole}[{many - 1}]" if many else f"{node.whole} is one term"
         else:
             return True
         self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)

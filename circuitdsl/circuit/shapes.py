@@ -183,6 +183,8 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     # GPT-2 may leave out the width of its MLPs, which is four times its own
     gpt2 = isinstance(config, dict) and config.get("model_type") == "gpt2" and _number(config, "n_embd")
     d_mlp = _number(config, "n_inner", "intermediate_size") or (4 * gpt2 if gpt2 else None)
+    if _number(config, "num_experts", "num_local_experts"):
+        d_mlp = None  # layers differ: the neurons of plain MLPs can be named, those of experts cannot
     return ModelShape(title, layers, heads, _parallel(config), d_head, d_mlp), None
 
 

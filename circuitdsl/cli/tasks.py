@@ -58,7 +58,8 @@ def register(verbs: Verbs) -> None:
     sample.add_argument("--seed", type=seed, default=0)
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
-    verbs.verb(_models, "models", "list the models that can be loaded here")
+    models = verbs.verb(_models, "models", "list the models that can be loaded here")
+    models.add_argument("--families", action="store_true", help="list the families that are known, refused, and why")
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -166,6 +167,8 @@ def task_named(name: str) -> Task:
 
 
 def _models(given: argparse.Namespace) -> int:
+    if given.families:
+        return _families()
     from circuitdsl.models.load import available_models
 
     found = available_models()
@@ -173,4 +176,24 @@ def _models(given: argparse.Namespace) -> int:
     for model in found:
         tell(f"{model.name:<{width}}  {model.size / 1e6:8.1f} MB  {model.where}: {model.path}")
     tell("any directory in Hugging Face's layout: --model DIR; any name on its hub, where that can be reached")
+    return 0
+
+
+def _families() -> int:
+    from circuitdsl.models.families import FAMILIES, REFUSED
+    from circuitdsl.models.towers import TOWERS
+
+    width = max(map(len, (*FAMILIES, *REFUSED, *TOWERS)))
+    known = {kind: [family.title] for kind, family in FAMILIES.items()}
+    known |= {whole: [f"the text model alone, as {text}"] for whole, text in TOWERS.items()}
+    for kind, family in FAMILIES.items():
+        known[kind] += [f"but not one that {refusal.why}" for refusal in family.refused]
+    for heading, rows in (("known", known), ("refused", {kind: [f"it {why}"] for kind, why in REFUSED.items()})):
+        tell(f"{heading}:")
+        for kind, (first, *more) in sorted(rows.items()):
+            tell(f"  {kind:<{width}}  {first}")
+            for each in more:
+                tell(f"  {'':<{width}}  {each}")
+    tell("Refused too: rotary positions that scale with the prompt's length (dynamic, longrope), in any family.")
+    tell("Whatever is known is compared with its own library's logits when it is loaded.")
     return 0

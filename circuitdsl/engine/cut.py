@@ -83,7 +83,7 @@ def cut(
         seed: of the control's singular vectors.
 
     Raises:
-        NotTraced: the model does more to queries and keys than turn and scale them.
+        NotTraced: the model does more to queries, keys or scores than Ω says.
     """
     generator = torch.Generator().manual_seed(seed)
     indices: list[int] = []

@@ -117,7 +117,12 @@ def check_node(model: Transformer, node: Node) -> None:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
-    many, parts = (model.d_head, "singular components") if node.kind == "head" else (model.d_mlp, "neurons")
+    if not node.is_part:
+        return
+    of_mlp = node.kind == "mlp"
+    many, parts = (model.blocks[node.layer].mlp.neurons, "neurons") if of_mlp else (model.d_head, "singular components")
+    if not many:
+        raise PatchError(f"{node.whole} of {model.name} is a mixture of experts, whose neurons cannot be named: {node}")
     if node.index >= many:
         whole = "a head" if node.kind == "head" else "an MLP"
         raise PatchError(f"{whole} of {model.name} has {parts} 0 to {many - 1}, so there is no {node}")

@@ -361,7 +361,7 @@ def _job_values(run: PatchedRun, jobs: Jobs) -> Float[Tensor, "J N W d_head"]:
     for head, a, b in jobs.by_head:
         own = (each[a:b].transpose(0, 1).unsqueeze(3) for each in (q, k, v))
         before = (keys_before(run, port, head // attn.group).unsqueeze(1) for port in PORTS[1:])
-        z[a:b] = attend_from(attn, *own, *before)[:, :, :, 0].transpose(0, 1)
+        z[a:b] = attend_from(attn.alone(head), *own, *before)[:, :, :, 0].transpose(0, 1)
     return z
 
 

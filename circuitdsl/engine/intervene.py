@@ -84,7 +84,7 @@ class Intervened(Edits):
             return attend(attn, q, k, v)
         found = []
         for h, head in enumerate(heads):
-            before = attn.pattern(q[:, h] @ k[:, h // attn.group].mT)
+            before = attn.alone(h).pattern(q[:, h] @ k[:, h // attn.group].mT)
             pattern = self._noted(before, self.set_pattern(head, before, rows), rows)
             found.append(pattern.to(v.dtype) @ v[:, h // attn.group])
         return torch.stack(found, dim=2)

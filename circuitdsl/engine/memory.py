@@ -78,7 +78,8 @@ def batch_bytes(model: Transformer, length: int, rows: int, held: int = 0, max_m
 
 def _row_bytes(model: Transformer, length: int, held: int) -> int:
     heads = model.n_heads * (6 * model.d_head + 4 * length)
-    return model.dtype.itemsize * (8 * model.d_model + 3 * model.d_mlp + heads + held)
+    inside = max(block.mlp.width for block in model.blocks)
+    return model.dtype.itemsize * (8 * model.d_model + 3 * inside + heads + held)
 
 
 def all_terms(model: Transformer) -> int:

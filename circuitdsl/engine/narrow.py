@@ -30,7 +30,7 @@ def pays(model: Transformer, points: Points, moved: Float[Tensor, "points d_head
     In half precision it is not done: products of weights would be rounded coarsely.
     """
     rows, d = len(points.host), model.d_model
-    if model.dtype != torch.float32 or rows * d * model.d_mlp < FEWEST:
+    if model.dtype != torch.float32 or rows * d * model.blocks[points.batch.entry].mlp.neurons < FEWEST:
         return False
     clean = len(np.unique(points.clean_rows))
     narrow = rows * (model.d_head + clean) + (len(points.heads) * model.d_head + clean) * d
@@ -55,6 +55,7 @@ def mlp_of_heads(
     rows, place = np.unique(points.clean_rows, return_inverse=True)
     clean = cache.mlp_in[layer][ship(rows // length), ship(rows % length)]
     writes = [block.attn.o.weight[:, head * size : (head + 1) * size].T for head, _, _ in points.heads]
+    assert isinstance(block.mlp, Mlp), "a mixture of experts has no neurons, so that this does not pay"
     along, at = block.mlp.along(block.mlp_norm, torch.cat((*writes, clean))), ship(place)
     out = torch.empty(len(moved), model.d_model, dtype=model.dtype, device=model.device)
     for i, (_, a, b) in enumerate(points.heads):

@@ -158,7 +158,7 @@ def _watch_jobs(run: PatchedRun, watched: Sequence[tuple[int, int]], out: Tensor
             before = keys_before(run, "k", head // attn.group)
             for e in np.flatnonzero(jobs.number[head] >= 0):
                 job = jobs.number[head, e]
-                out[:, e, i, batch.start :] = attn.pattern(q[job] @ torch.cat((before, k[job]), dim=1).mT)
+                out[:, e, i, batch.start :] = attn.alone(head).pattern(q[job] @ torch.cat((before, k[job]), dim=1).mT)
 
 
 def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tuple[int, int]], out: Tensor) -> None:
@@ -169,4 +169,4 @@ def _watch_all(run: PatchedRun, layer: int, resid: Tensor, watched: Sequence[tup
     for i, head in watched:
         own, before = k[:, :, :, head // group], k_before[:, head // group]
         keys = torch.cat((before.unsqueeze(1).expand(-1, k.shape[1], -1, -1), own), dim=2)
-        out[:, :, i, run.batch.start :] = attn.pattern(q[:, :, :, head] @ keys.mT)
+        out[:, :, i, run.batch.start :] = attn.alone(head).pattern(q[:, :, :, head] @ keys.mT)

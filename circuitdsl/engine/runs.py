@@ -284,7 +284,7 @@ def patterns(
         PatchError: the model has no such head.
     """
     check_node(model, head)
-    attn = model.blocks[head.layer].attn
+    attn = model.blocks[head.layer].attn.alone(head.head)
     q, k = cache.q[head.layer][:, head.head], cache.k[head.layer][:, head.head // attn.group]
     if at is None:
         return attn.pattern(q @ k.mT)

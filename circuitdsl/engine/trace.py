@@ -147,7 +147,7 @@ class Tracer:
             Attention to the first token does not count: heads that find nothing attend there.
 
     Raises:
-        NotTraced: the model does more to queries and keys than turn and scale them.
+        NotTraced: the model does more to queries, keys or scores than Ω says.
     """
 
     model: Transformer
@@ -163,6 +163,10 @@ class Tracer:
             biased = any(norm is not None and norm.bias is not None for norm in (attn.q_norm, attn.k_norm))
             if does := "clips" if attn.clip is not None else "adds biases to the norms of" if biased else "":
                 raise NotTraced(f"{self.model.name} {does} its queries and keys: no one matrix Ω gives its scores")
+        if any(attn.distances is not None for _, attn in self.weights.layers):
+            raise NotTraced(
+                f"{self.model.name} adds to its attention scores for the distance (ALiBi), which no upstream head does"
+            )
         self.cache = engine.one_run(self.model, self.tokens)
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
         self.firing = cache(self._firing)
@@ -259,7 +263,7 @@ def fired(
         Tracers of the prompts on which it fires, each with the firings by the prompts' numbers in `pairs`.
 
     Raises:
-        NotTraced: the model does more to queries and keys than turn and scale them.
+        NotTraced: the model does more to queries, keys or scores than Ω says.
     """
     for numbers, tracer in tracers(model, [pair.clean_tokens for pair in pairs], max_memory):
         found: dict[int, Firing] = {}
@@ -291,7 +295,7 @@ def trace_graph(
     """Trace a head's firings from one position to another, back to the first layer.
 
     Raises:
-        NotTraced: the model does more to queries and keys than turn and scale them.
+        NotTraced: the model does more to queries, keys or scores than Ω says.
         UserError: the head never fires so.
     """
     starts: list[Firing] = []

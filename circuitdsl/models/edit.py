@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -117,10 +118,10 @@ def save_edited(
 def _edit(tensors: dict[str, Tensor], weights: AttentionWeights, wanted: tuple[Change, ...]) -> set[Node]:
     """Change tensors in place; returns the nodes whose tensors were among them."""
     found: set[Node] = set()
-    of_heads, of_mlps = FAMILIES[weights.family].writes
+    of_heads, *of_mlps = FAMILIES[weights.family].writes
     for node, factor in wanted:
-        endings = [of_heads] if node.kind == "head" else [f"{of_mlps}.weight", f"{of_mlps}.bias"]
-        for name in [n for n in tensors for each in endings if f".{n}".endswith(f".{each.format(node.layer)}")]:
+        endings = [of_heads] if node.kind == "head" else of_mlps
+        for name in [n for n in tensors for each in endings if fnmatchcase(f".{n}", f"*.{each.format(node.layer)}")]:
             if node.kind == "head":
                 tensors[name] = _head_scaled(tensors[name], weights, node, factor)
             else:

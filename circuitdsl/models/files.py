@@ -79,8 +79,9 @@ class ModelFiles:
     @property
     def n_vocab(self) -> int | None:
         """How many tokens the model has; None where its configuration does not say."""
-        found = self.config.get("vocab_size")
-        return found if isinstance(found, int) else None
+        inner = self.config.get("text_config")
+        found = [each.get("vocab_size") for each in (self.config, inner) if isinstance(each, dict)]
+        return next((size for size in found if isinstance(size, int)), None)
 
     @cached_property
     def digests(self) -> dict[str, str]:

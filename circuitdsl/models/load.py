@@ -103,9 +103,10 @@ def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[
     import torch
 
     from circuitdsl.models.agreement import check_sum
-    from circuitdsl.models.families import read_parts
+    from circuitdsl.models.families import read_parts, refuse
     from circuitdsl.models.original import Original
 
+    refuse(name, files.config.get("model_type"))  # before anything is read
     exactly()
     place = device_named(device)
     with quiet_and_offline():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from circuitdsl.models.errors import refusing
+from circuitdsl.models.experts import Experts
 from circuitdsl.models.families import read_parts
 from circuitdsl.models.files import files_of
 from circuitdsl.models.load import locate, readable
@@ -50,12 +51,22 @@ def writes(model: Transformer) -> int:
 
 def products(part: Any) -> int:
     """Multiplications that all linear maps of a part take at one position."""
-    return sum(each.weight.numel() for each in _parts(part) if isinstance(each, Linear))
+    if isinstance(part, Linear):
+        return part.weight.numel()
+    if isinstance(part, Experts):
+        return products(part.router) + part.chosen * products(part.experts[0])
+    return sum(map(products, _inside(part)))
 
 
 def _parts(part: Any) -> Iterator[Any]:
     """A part of a model and all that it is made of."""
     yield part
-    inside = [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else part
-    for each in inside if isinstance(inside, list | tuple) else ():
+    for each in _inside(part):
         yield from _parts(each)
+
+
+def _inside(part: Any) -> list[Any]:
+    """What a part of a model is made of; of other things, what is in them."""
+    if is_dataclass(part):
+        return [getattr(part, field.name) for field in fields(part)]
+    return list(part) if isinstance(part, list | tuple) else []

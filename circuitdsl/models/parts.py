@@ -21,6 +21,8 @@ from torch import Tensor
 from circuitdsl.models.products import linear, linear_gelu
 
 if TYPE_CHECKING:
+    from circuitdsl.models.distances import Distances
+    from circuitdsl.models.experts import Experts
     from circuitdsl.models.original import Original
 
 Port = Literal["q", "k", "v"]
@@ -30,8 +32,14 @@ Activation = Callable[[Tensor], Tensor]
 AT_ONCE = 2**20
 
 
+class Part:
+    """A piece of a model: it is made of tensors, of numbers, and of other pieces."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Linear:
+class Linear(Part):
     """`x W^T + b`."""
 
     weight: Float[Tensor, "out in"]
@@ -62,10 +70,10 @@ def joined(*maps: Linear) -> Linear | None:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Norm:
-    """LayerNorm or RMSNorm; its scale is recomputed at every call."""
+class Norm(Part):
+    """LayerNorm, RMSNorm, or none at all; its scale is recomputed at every call."""
 
-    kind: Literal["layer", "rms"]
+    kind: Literal["layer", "rms", "none"]
     gain: Float[Tensor, " d"]
     bias: Float[Tensor, " d"] | None
     eps: float
@@ -74,6 +82,8 @@ class Norm:
         return f"<Norm {self.kind}, {self.gain.shape[0]} wide>"
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        if self.kind == "none":
+            return x.clone()  # what a norm gives may be written to
         if self.kind == "layer":
             return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
@@ -84,13 +94,15 @@ class Norm:
 
     def scale(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows 1"]:
         """What the norm multiplies centred inputs by, beside its gain, in float32."""
+        if self.kind == "none":
+            return torch.ones_like(x[..., :1], dtype=torch.float32)
         if self.kind == "layer":
             return torch.native_layer_norm(x.float(), self.gain.shape, None, None, self.eps)[2]
         return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Rotary:
+class Rotary(Part):
     """Rotary position embedding of the first `2 * len(inv_freq)` dimensions of queries and keys."""
 
     inv_freq: Float[Tensor, " half"]
@@ -129,14 +141,16 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attention:
+class Attention(Part):
     """The heads of one layer. Query head `h` reads key and value head `h // group` (grouped-query attention).
 
     Attributes:
         scale: of the products of queries and keys.
-        q_norm, k_norm: through which each head's queries and keys go.
+        q_norm, k_norm: through which each head's queries and keys go, or those of all heads together: then a head's are
+            its share of what the norm gives.
         window: how many tokens back a head sees, its own included; `None` for all.
         softcap: what no score exceeds: scores `s` become `softcap * tanh(s / softcap)`.
+        distances: what is added to scores for the distance, instead of turned queries and keys.
         clip: the most that a number of a query, key or value is, either way, before positions turn it.
         rotary: how positions turn queries and keys.
         post: the RMSNorm through which the sum of the heads goes into the residual stream (post-norm models).
@@ -157,6 +171,7 @@ class Attention:
     rotary: Rotary | None = None
     post: Norm | None = None
     clip: float | None = None
+    distances: Distances | None = None
 
     @property
     def group(self) -> int:
@@ -171,7 +186,7 @@ class Attention:
         self, port: Port, unturned: Float[Tensor, "*rows heads d_head"], turns: Turns
     ) -> Float[Tensor, "*rows heads d_head"]:
         """Queries, keys or values of what `unturned` gives."""
-        return self._positioned(port, unturned, turns[..., None, :])
+        return self._positioned(port, self._normed(port, unturned), turns[..., None, :])
 
     def unturned(
         self, x: Float[Tensor, "*rows d"], of_queries: Float[Tensor, "*others d"] | None = None
@@ -194,17 +209,38 @@ class Attention:
         self, port: Port, head: int, x: Float[Tensor, "*rows d"], turns: Turns
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
-        index = head if port == "q" else head // self.group
-        own: Linear = getattr(self, port).outputs(index * self.d_head, (index + 1) * self.d_head)
-        return self._positioned(port, own(x), turns)
+        index, every = head if port == "q" else head // self.group, getattr(self, port)
+        if self._norms_all(port):
+            normed = self._normed(port, every(x).unflatten(-1, (-1, self.d_head)))[..., index, :]
+        else:
+            normed = self._normed(port, every.outputs(index * self.d_head, (index + 1) * self.d_head)(x))
+        return self._positioned(port, normed, turns)
 
-    def _positioned(self, port: Port, x: Tensor, turns: Turns) -> Tensor:
-        norm = {"q": self.q_norm, "k": self.k_norm}.get(port)
-        found = self._clipped(x if norm is None else norm(x))
+    def _norm(self, port: Port) -> Norm | None:
+        return {"q": self.q_norm, "k": self.k_norm}.get(port)
+
+    def _norms_all(self, port: Port) -> bool:
+        """Whether a norm is of the queries or keys of all heads together."""
+        norm = self._norm(port)
+        return norm is not None and len(norm.gain) != self.d_head
+
+    def _normed(self, port: Port, x: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d_head"]:
+        """Queries, keys or values behind their norm, those of all heads where that is a norm of all."""
+        norm = self._norm(port)
+        if norm is None:
+            return x
+        return norm(x.flatten(-2)).unflatten(-1, (-1, self.d_head)) if self._norms_all(port) else norm(x)
+
+    def _positioned(self, port: Port, normed: Tensor, turns: Turns) -> Tensor:
+        found = self._clipped(normed)
         return found if port == "v" else turns(found)
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self.clip is None else x.clamp(-self.clip, self.clip)
+
+    def alone(self, head: int) -> Attention:
+        """The same for the scores of one query head: what is added for the distance differs between heads."""
+        return self if self.distances is None else replace(self, distances=self.distances.of(head))
 
     def hidden(self, width: int, length: int, device: torch.device) -> Bool[Tensor, "W T"] | None:
         """What the last `width` of `length` positions do not see; `None` where they see everything."""
@@ -223,12 +259,16 @@ class Attention:
     ) -> Float[Tensor, "*runs W T"]:
         """Where positions attend, in float32, given their queries' products with the keys.
 
+        Where something is added for the distance, that is of one head (`alone`), or of all in axes 1 and 2 of the runs.
+
         Args:
             hidden: what each of them does not see; by default they are the last `W` of `T`.
         """
         scores = products.float() * self.scale
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
+        if self.distances is not None:
+            scores = scores + self.distances.beside(scores)
         if hidden is None:
             hidden = self.hidden(scores.shape[-2], scores.shape[-1], scores.device)
         return (scores if hidden is None else scores.masked_fill_(hidden, float("-inf"))).softmax(dim=-1)
@@ -273,7 +313,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mlp:
+class Mlp(Part):
     """A plain or a gated MLP, as a function of the normed residual at one position; the output bias is included.
 
     Attributes:
@@ -285,6 +325,16 @@ class Mlp:
     act: Activation
     gate: Linear | None = None
     post: Norm | None = None
+
+    @property
+    def neurons(self) -> int:
+        """How many have a number."""
+        return self.up.weight.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Numbers inside at one position."""
+        return self.up.weight.shape[0]
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         return self.written(x)[0]
@@ -341,19 +391,19 @@ class Mlp:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(Part):
     """One layer: heads, then (or beside them, in parallel-attention models) the MLP."""
 
     attn_norm: Norm
     attn: Attention
     mlp_norm: Norm
-    mlp: Mlp
+    mlp: Mlp | Experts
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Transformer:
+class Transformer(Part):
     """A decoder-only transformer, seen as terms of one residual stream.
 
     Attributes:
@@ -362,6 +412,7 @@ class Transformer:
         parallel: the MLP reads what the heads of its layer read, and not what they write.
         n_ctx: the longest prompt, in tokens.
         embed_scale: what token embeddings are multiplied by.
+        embed_norm: through which they go.
         softcap: what no logit exceeds, as for attention scores.
         b_U: added to the logits.
         sha256, config_sha256, tokenizer_sha256: of the files that it was read from.
@@ -382,6 +433,7 @@ class Transformer:
     embed_scale: float = 1.0
     softcap: float | None = None
     b_U: Float[Tensor, " vocab"] | None = None
+    embed_norm: Norm | None = None
     sha256: str = ""
     config_sha256: str = ""
     tokenizer_sha256: str = ""
@@ -412,7 +464,8 @@ class Transformer:
 
     @property
     def d_mlp(self) -> int:
-        return self.blocks[0].mlp.up.weight.shape[0]
+        """Neurons of an MLP; 0 where all layers are mixtures of experts."""
+        return max(block.mlp.neurons for block in self.blocks)
 
     @property
     def n_vocab(self) -> int:
@@ -427,10 +480,12 @@ class Transformer:
         return self.W_E.dtype
 
     def embed(self, tokens: Int[Tensor, "n T"], start: int = 0) -> Float[Tensor, "n T d"]:
-        """The term of the node `embed`: token embedding, scaled, plus learned position embedding from `start` on."""
+        """The term of the node `embed`: token embedding, scaled or normed, plus learned positions from `start` on."""
         resid = self.W_E[tokens]
         if self.embed_scale != 1.0:
             resid = resid * torch.tensor(self.embed_scale, dtype=self.dtype)  # rounded like the weights
+        if self.embed_norm is not None:
+            resid = self.embed_norm(resid)
         return resid if self.W_pos is None else resid + self.W_pos[start : start + tokens.shape[1]]
 
     def turns(self, length: int, start: int = 0) -> tuple[Turns, ...]:
@@ -460,13 +515,11 @@ def changed(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(part)
     if isinstance(part, tuple):
         return tuple(changed(inner, change) for inner in part)
-    if isinstance(part, _PARTS):
-        inside = {each.name: getattr(part, each.name) for each in fields(part) if each.init}
-        return replace(part, **{name: changed(value, change) for name, value in inside.items()})
+    if isinstance(part, Part):
+        whole: Any = part
+        inside = {each.name: getattr(whole, each.name) for each in fields(whole) if each.init}
+        return replace(whole, **{name: changed(value, change) for name, value in inside.items()})
     return part
-
-
-_PARTS = (Linear, Norm, Rotary, Attention, Mlp, Block, Transformer)
 
 
 def attend(
@@ -489,8 +542,11 @@ def attend(
     else:
         width, length = q.shape[2], k.shape[2]
         plain = hidden is None and width == length and (attn.window is None or length <= attn.window)
+        plain = plain and attn.distances is None
         own = hidden[:, None] if hidden is not None else None if plain else attn.hidden(width, length, q.device)
         seen = None if own is None else ~own
+        if attn.distances is not None:
+            seen = attn.distances.mask(k, own)
         z = F.scaled_dot_product_attention(
             q, k, v, attn_mask=seen, is_causal=plain, scale=attn.scale, enable_gqa=group > 1
         )

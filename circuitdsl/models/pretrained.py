@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
 from circuitdsl.models.files import ModelFiles
 from circuitdsl.models.tokenizers import quiet_and_offline
+from circuitdsl.models.towers import TOWERS, text_config, text_name
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
             state_dict=tensors,
             dtype=dtype,
             output_loading_info=True,
-            attn_implementation="eager",
+            attn_implementation=attention_by(outline.config),
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     if info["mismatched_keys"]:
@@ -57,10 +58,14 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
-    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out."""
+    """Raise `BrokenWeights` where the files hold layers that the configuration leaves out.
+
+    A layer's number is the first in a name; others count experts.
+    """
     layers = int(config.num_hidden_layers)
     for key in unexpected:
-        if any(part.isdigit() and int(part) >= layers for part in key.split(".")):
+        numbers = [int(part) for part in key.split(".") if part.isdigit()]
+        if numbers and numbers[0] >= layers:
             raise BrokenWeights(
                 f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
             )
@@ -68,6 +73,8 @@ def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> N
 
 def stored_tensors(files: ModelFiles) -> dict[str, Any]:
     """The tensors of a model by their names in its files, each read when it is indexed by `...`.
+
+    Of a model of images and texts they are those of its text model, by their names in that.
 
     They are read into memory of their own: a map of the file would change with the file.
 
@@ -83,7 +90,17 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
         except (OSError, SafetensorError) as error:
             raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
         found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+    if files.config.get("model_type") in TOWERS:
+        return {own: tensor for key, tensor in found.items() if (own := text_name(key))}
     return found
+
+
+def attention_by(config: Any) -> str:
+    """Which code of transformers computes attention: the plain one, where that is right.
+
+    In Falcon with ALiBi it adds the bias twice (transformers 5.23), which the usual one (`sdpa`) does not.
+    """
+    return "sdpa" if config.model_type == "falcon" and config.alibi else "eager"
 
 
 def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
@@ -93,7 +110,7 @@ def shapes_alone(config: Any, dtype: torch.dtype) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+            config, dtype=dtype, attn_implementation=attention_by(config), trust_remote_code=False
         )
 
 
@@ -124,7 +141,7 @@ def refuse_whole_numbers(directory: Path, name: str, stored: Any) -> None:
 
 
 def configuration(files: ModelFiles) -> Any:
-    """A model's configuration, with the defaults of its family.
+    """A model's configuration, with the defaults of its family; of a model of images and texts that of its text model.
 
     Raises:
         UnsupportedModel: transformers does not know it.
@@ -135,5 +152,6 @@ def configuration(files: ModelFiles) -> Any:
 
         with refusing(f"transformers cannot read the configuration in {files.directory}", folder):
             found = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    found = text_config(found)
     found.return_dict, found.output_attentions, found.output_hidden_states = True, False, False
     return found

@@ -228,7 +228,8 @@ def _read(name: str, files: ModelFiles) -> AttentionWeights:
     rotary = family.rotary(config)
     dtype = str(tensors.dtype).removeprefix("torch.")
     known = files.hashes
-    turning = cache(partial(_turning, name, config, [attn.rotary for _, attn in layers]))
+    own = [attn.rotary for _, attn in layers]
+    turning = cache(partial(_turning, name, config, own)) if rotary else lambda: own
     return AttentionWeights(
         name, config.model_type, layers, rotary, turning, known["sha256"], known["config_sha256"], dtype
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.models.errors import PatchError
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.parts import Mlp, Transformer
 from circuitdsl.models.weights import component_of
 
 
@@ -88,6 +88,7 @@ def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) ->
     block = model.blocks[node.layer]
     if node.kind == "head":
         return component_of(block, node.head, node.index, value)
+    assert isinstance(block.mlp, Mlp), "a neuron is one of a plain MLP (`experiment.check_node`)"
     return block.mlp.out_neuron(node.index, value[..., 0])
 
 

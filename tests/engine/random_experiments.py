@@ -8,7 +8,7 @@ from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
 from tests.engine.reference import nodes
-from tests.engine.small_models import NEURONS
+from tests.engine.small_models import neurons
 
 NAMES = ("A", "B", "END", "*")
 
@@ -21,8 +21,8 @@ def inputs(model: Transformer) -> list[Input]:
 
 def parts(model: Transformer) -> list[Node]:
     """A few singular components of every head, and neurons of every MLP."""
-    every = {"head": (0, 1, model.d_head - 1), "mlp": NEURONS}
-    return [node._replace(index=i) for node in nodes(model) for i in every.get(node.kind, ())]
+    components = [(node, i) for node in nodes(model) if node.kind == "head" for i in (0, 1, model.d_head - 1)]
+    return [*(node._replace(index=i) for node, i in components), *neurons(model)]
 
 
 def senders(model: Transformer, receiver: Node) -> list[Node]:

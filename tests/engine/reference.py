@@ -194,6 +194,7 @@ def write(model: Transformer, tokens: Tensor, stage: Sequence[Node], read: Read)
     first = stage[0]
     if first == EMBED:
         term = model.W_E[tokens] * model.embed_scale
+        term = term if model.embed_norm is None else model.embed_norm(term)
         return {first: term if model.W_pos is None else term + model.W_pos[: len(tokens)]}
     block = model.blocks[first.layer]
     if first.kind == "mlp":
@@ -230,6 +231,10 @@ def _pattern(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T T"]
     if attn.softcap is not None:
         scores = attn.softcap * (scores / attn.softcap).tanh()
     here = torch.arange(len(q), device=q.device)
+    if attn.distances is not None:
+        fall = torch.tensor(attn.distances.slopes[head], device=q.device)
+        far = (fall.bfloat16()[None] * here).float() if attn.distances.rounded else fall * here
+        scores = scores + far * attn.distances.scale
     back = here[:, None] - here[None, :]
     sees = (back >= 0) & (back < (attn.window or len(q)))
     return scores.masked_fill(~sees, float("-inf")).softmax(dim=1)

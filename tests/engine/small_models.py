@@ -48,9 +48,14 @@ MORE = {"num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 24}
 SIZES |= {kind: MORE | row.sized(3) for kind, row in ROWS.items()}
 FAMILIES = tuple(SIZES)
 #: those that differ in more than where they keep their parts
-FEW = tuple(kind for kind in FAMILIES if kind not in ROWS)
+FEW = tuple(kind for kind in FAMILIES if kind not in ROWS or kind in ("olmo2", "bloom", "mixtral"))
 #: those whose MLPs are never computed through few directions (`engine.narrow`)
-NEVER_NARROW = ("gpt_neox", "gemma2", "gemma3_text", *(kind for kind, row in ROWS.items() if row.parallel or row.post))
+NEVER_NARROW = (
+    *("gpt_neox", "gemma2", "gemma3_text"),
+    *(kind for kind, row in ROWS.items() if row.parallel or row.post or row.experts),
+)
+#: those whose neurons can be named
+NUMBERED = tuple(kind for kind in FAMILIES if kind not in ROWS or not ROWS[kind].experts)
 PROMPTS, LENGTH, VOCAB = 3, 6, 30
 #: the neurons of each MLP whose activations are kept
 NEURONS = (0, 7)
@@ -119,5 +124,6 @@ def make_case(model: Transformer, seed: int = 0, length: int = LENGTH) -> Case:
 
 
 def neurons(model: Transformer) -> list[Node]:
-    """Two neurons of every MLP."""
-    return [Node("mlp", layer, index=i) for layer in range(model.n_layers) for i in NEURONS]
+    """Two neurons of every MLP; mixtures of experts have none."""
+    layers = [layer for layer, block in enumerate(model.blocks) if block.mlp.neurons]
+    return [Node("mlp", layer, index=i) for layer in layers for i in NEURONS]

@@ -22,7 +22,9 @@ from circuitdsl.models.edit import NotWeights, save_edited
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.weights import read_weights
 from circuitdsl.verify.session import Session
+from tests.drawing import examples
 from tests.engine.small_models import make_case, save_random
+from tests.families import ROWS
 
 VERBS: dict[str, tuple[Verb, ...]] = {
     "heads": (Scale((Node("head", 1, 1), Node("head", 0, 2)), 0.3),),
@@ -32,7 +34,11 @@ VERBS: dict[str, tuple[Verb, ...]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "gemma"])
+#: families with a row whose heads can be scaled in weights
+SAVED = examples(("opt", "qwen3_moe"), tuple(kind for kind, row in ROWS.items() if not row.post))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "gemma", *SAVED])
 @pytest.mark.parametrize("verbs", VERBS.values(), ids=VERBS)
 def test_the_saved_model_does_what_the_intervention_does(kind: str, verbs: tuple[Verb, ...], tmp_path: Path) -> None:
     source = save_random(kind, tmp_path / "source")

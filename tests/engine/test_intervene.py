@@ -38,6 +38,8 @@ def by_hand(model: Transformer, tokens: Tensor, change: dict[int, Tensor], rows:
                 scores = (k[first : t + 1] @ q[t]) * attn.scale
                 if attn.softcap:
                     scores = attn.softcap * (scores / attn.softcap).tanh()
+                if attn.distances:
+                    scores = scores - attn.distances.slopes[h] * torch.arange(t - first, -1, -1)
                 weights = torch.cat((torch.zeros(first), scores.softmax(0)))
                 if (layer, h) == (head.layer, head.head) and t in rows:
                     weights = change[t](weights)

@@ -55,7 +55,7 @@ def runs_for(case: Case, request: Request) -> Runs:
     return runs if case.runs.means is None else runs.with_means(case.runs.means, case.runs.stratum)
 
 
-@pytest.mark.parametrize("family", examples(("gpt2", "gpt_neox", "gemma2"), FAMILIES))
+@pytest.mark.parametrize("family", examples(("gpt2", "gpt_neox", "gemma2", "olmo2", "bloom", "mixtral"), FAMILIES))
 def test_what_is_kept_is_enough(family: str, random_model: Callable[[str], Transformer]) -> None:
     """For logits of patched runs, for what they attend to, for what their nodes write, and for what a patch changes."""
     model = random_model(family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,16 @@ from circuitdsl.engine.experiment import Experiment, PatchError
 from circuitdsl.engine.path_patching import effects, patched_terms, terms_at_end
 from circuitdsl.engine.runs import baseline, changed, run
 from circuitdsl.models import parts
-from circuitdsl.models.parts import Mlp
-from tests.engine.small_models import Case
+from circuitdsl.models.parts import Mlp, Transformer
+from tests.drawing import examples
+from tests.engine.small_models import FAMILIES, FEW, NUMBERED, Case, make_case
 
 CLOSE = 2e-5
+
+
+@pytest.fixture(params=[family for family in examples(FEW, FAMILIES) if family in NUMBERED])
+def case(request: pytest.FixtureRequest, random_model: Callable[[str], Transformer]) -> Case:
+    return make_case(random_model(request.param))
 
 
 def every_part(case: Case, node: Node) -> list[Node]:
@@ -101,3 +108,13 @@ def test_an_mlp_of_many_rows_is_computed_some_at_a_time(gpt2: Case, monkeypatch:
     monkeypatch.setattr(parts, "AT_ONCE", 4 * gpt2.model.d_mlp)
     assert torch.allclose(mlp(x), whole, atol=1e-5)
     assert rows == [4, 4, 4, 4, 2]
+
+
+def test_neurons_of_experts_cannot_be_named(random_model: Callable[[str], Transformer]) -> None:
+    """In a model whose other layers have plain MLPs as well."""
+    model = random_model("qwen3_moe")
+    assert [block.mlp.neurons for block in model.blocks] == [40, 0, 0]
+    case = make_case(model)
+    edge = Edge(Node("mlp", 1, index=3), Input(LOGITS, "in"), Position("END"))
+    with pytest.raises(PatchError, match=r"m1 of .* is a mixture of experts, whose neurons cannot be named"):
+        effects(case.runs, [Experiment(frozenset([edge]))], case.positions, case.vocabulary)

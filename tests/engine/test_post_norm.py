@@ -15,6 +15,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.models.parts import Transformer
+from circuitdsl.models.pretrained import attention_by
 from tests.engine import reference
 from tests.engine.small_models import FAMILIES, Case, make_case
 
@@ -25,9 +26,10 @@ Seen = dict[tuple[str, int], Tensor]
 
 def published(model: Transformer) -> Any:
     """The model as Hugging Face runs it."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(model.name, attn_implementation="eager").eval()
+    by = attention_by(AutoConfig.from_pretrained(model.name))
+    return AutoModelForCausalLM.from_pretrained(model.name, attn_implementation=by).eval()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.readers.trace import _firings
 from circuitdsl.engine.trace import COVERED, SIDES, NotTraced, Tracer, covering, fired, omegas, signal, tracers
+from circuitdsl.models.distances import Distances, slopes
 from circuitdsl.models.load import load_model
 from circuitdsl.models.weights import weights_of
 from circuitdsl.verify.plan import plan
@@ -179,6 +180,13 @@ def test_models_that_do_more_to_queries_and_keys_are_refused(kind: str, does: st
     model = load_model(str(save_random(kind, tmp_path)), device="cpu")
     with pytest.raises(NotTraced, match=f"{does} its queries and keys: no one matrix"):
         list(tracers(model, [[1, 2, 3]]))
+
+
+def test_models_whose_scores_depend_on_the_distance_are_refused(pocket) -> None:
+    tokens, known = torch.zeros(1, 4, dtype=torch.long), weights_of(pocket)
+    layers = [(norm, replace(attn, distances=Distances(slopes(attn.n_heads)))) for norm, attn in known.layers]
+    with pytest.raises(NotTraced, match=r"for the distance \(ALiBi\)"):
+        Tracer(pocket, tokens, replace(known, layers=tuple(layers)), pytest.fail)
 
 
 # --- claims -----------------------------------------------------------------------------------------

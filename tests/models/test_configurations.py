@@ -21,6 +21,7 @@ from circuitdsl.engine.runs import ends
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import load_model
 from circuitdsl.models.original import TOLERANCE
+from circuitdsl.models.pretrained import attention_by
 from circuitdsl.models.weights import read_weights
 from tests.drawing import examples
 from tests.models.test_load import KINDS, SMALL
@@ -76,7 +77,7 @@ def save(kind: str, path: Path, options: dict[str, Any]) -> bool:
 
 def judge(path: Path) -> str:
     """`loaded` where a model computes what transformers computes, else the sentence by which it was refused."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with suppress(UserError):
         read_weights(path)
@@ -85,7 +86,8 @@ def judge(path: Path) -> str:
     except UserError as refused:
         assert "\n" not in refused.message
         return refused.message
-    theirs = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", return_dict=True).eval()
+    by = attention_by(AutoConfig.from_pretrained(path))
+    theirs = AutoModelForCausalLM.from_pretrained(path, attn_implementation=by, return_dict=True).eval()
     generator = torch.Generator().manual_seed(1)
     for length in LENGTHS:
         if length <= model.n_ctx:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from circuitdsl.models import agreement, families, original
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel
+from circuitdsl.models.experts import Experts
 from circuitdsl.models.load import available_models, load_model, load_tokenizer
 from circuitdsl.models.parts import Attention, Mlp, Transformer
 from circuitdsl.models.weights import read_weights
@@ -47,7 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 #: how many matrices of a layer are stored in another order than heads are read in
-COPIED = {"gpt_neox": 3, "gptj": 2}
+COPIED = {"gpt_neox": 3, "gptj": 2, "bloom": 3}
 
 
 def save(kind: str, path: Path, **options: Any) -> Path:
@@ -648,6 +649,7 @@ def test_the_model_and_our_view_share_their_weights(kind: str, tmp_path: Path) -
     assert len(copied) == COPIED.get(kind, 0) * model.n_layers
 
 
-def weights_in(attn: Attention, mlp: Mlp) -> list[torch.Tensor]:
-    maps = (attn.q, attn.k, attn.v, attn.o, mlp.up, mlp.down, mlp.gate)
+def weights_in(attn: Attention, mlp: Mlp | Experts) -> list[torch.Tensor]:
+    mlps = mlp.experts if isinstance(mlp, Experts) else (mlp,)
+    maps = (attn.q, attn.k, attn.v, attn.o, *(each for some in mlps for each in (some.up, some.down, some.gate)))
     return [each.weight for each in maps if each is not None]

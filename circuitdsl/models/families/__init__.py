@@ -10,6 +10,7 @@ from typing import Any
 
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.families._family import Family, Weights
+from circuitdsl.models.families._refused import REFUSED
 from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Block, Rotary, Transformer
 
@@ -22,12 +23,19 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def refuse(name: str, kind: Any) -> None:
+    """Raise `UnsupportedModel` where a family (a `model_type`) is known not to be expressible."""
+    if isinstance(kind, str) and kind in REFUSED:
+        raise UnsupportedModel(f"{name} is a {kind} model, which {REFUSED[kind]}")
+
+
 def family_of(name: str, config: Any) -> Family:
     """The family that a model's configuration names.
 
     Raises:
         UnsupportedModel: it is not known.
     """
+    refuse(name, config.model_type)
     if config.model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
@@ -77,7 +85,8 @@ def read_parts(
             raise UnsupportedModel(f"{name} {refusal.why}")
     embed, positions, unembed = family.names
     blocks = []
-    for layer, turning in enumerate(rotary_by_layer(name, config, rotary)):
+    turned = rotary if family.rotary(config) else {}  # Falcon has frequencies that it does not use, where it has ALiBi
+    for layer, turning in enumerate(rotary_by_layer(name, config, turned)):
         norm, attn = family.heads(config, weights, layer)
         if turning:
             attn = replace(attn, rotary=turning)

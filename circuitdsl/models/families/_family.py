@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from circuitdsl.models.experts import Experts
 from circuitdsl.models.parts import Activation, Attention, Linear, Mlp, Norm, gelu_tanh
 
 Weights = Mapping[str, Tensor]
@@ -26,6 +27,11 @@ class Refusal(NamedTuple):
     why: str
 
 
+BIAS_IN_POST_NORM = Refusal(
+    lambda config: config.attention_bias, "has an output bias inside its post-norm, whose share belongs to no node"
+)
+
+
 class Family(NamedTuple):
     """Where models of a family keep their parts.
 
@@ -35,8 +41,8 @@ class Family(NamedTuple):
             attention weights alone.
         final_norm: from a configuration and the weights.
         names: of the token embeddings, the learned positions ("" for none) and the unembedding.
-        writes: how the names of the tensors end with which heads and MLPs write, `{}` being the layer: of the heads'
-            W_O, and of the MLP's last weight and bias (up to `.weight` and `.bias`).
+        writes: how the names of the tensors end with which heads and MLPs write, `{}` being the layer and `*` anything:
+            of the heads' W_O, then of whatever the MLP may write with.
         rotary: from a configuration, whether positions turn queries and keys.
         refused: what is not known of the family.
         about: from a configuration and the weights, what else the view of a model has.
@@ -44,10 +50,10 @@ class Family(NamedTuple):
 
     title: str
     heads: Callable[[Any, Weights, int], tuple[Norm, Attention]]
-    mlp: Callable[[Any, Weights, int], tuple[Norm, Mlp]]
+    mlp: Callable[[Any, Weights, int], tuple[Norm, Mlp | Experts]]
     final_norm: Callable[[Any, Weights], Norm]
     names: tuple[str, str, str]
-    writes: tuple[str, str]
+    writes: tuple[str, ...]
     rotary: Callable[[Any], bool] = lambda config: True
     refused: tuple[Refusal, ...] = ()
     about: Callable[[Any, Weights], dict[str, Any]] = lambda config, weights: {}
@@ -79,6 +85,11 @@ def layer_norm(weights: Weights, name: str, eps: float) -> Norm:
 def plain_norm(reader: Tensor, eps: float) -> Norm:
     """LayerNorm without gains and biases, as wide as the inputs of a matrix `[out, in]` that reads it."""
     return Norm("layer", reader.new_ones(reader.shape[1]), None, eps)
+
+
+def no_norm(reader: Tensor) -> Norm:
+    """What stands where others have a norm, as wide as the inputs of a matrix `[out, in]`."""
+    return Norm("none", reader.new_ones(reader.shape[1]), None, 0.0)
 
 
 def rms_norm(weights: Weights, name: str, eps: float) -> Norm:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from circuitdsl.models.families._family import Refusal, Weights
+from circuitdsl.models.families._family import BIAS_IN_POST_NORM, Refusal, Weights
 from circuitdsl.models.families.llama import LLAMA, gated, heads, typed
 from circuitdsl.models.parts import Attention, Mlp, Norm
 
@@ -35,9 +35,6 @@ def _post_norm_mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     return pre, replace(gated(w, layer, config.hidden_activation), post=post)
 
 
-BIAS_IN_POST_NORM = Refusal(
-    lambda config: config.attention_bias, "has an output bias inside its post-norm, whose share belongs to no node"
-)
 _GEMMA = LLAMA._replace(
     title="Gemma 1",
     heads=partial(heads, norm=_norm),

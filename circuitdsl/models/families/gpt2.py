@@ -37,7 +37,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
         ("transformer.wte", "transformer.wpe", "lm_head"),
-        ("h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj"),
+        ("h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj.*"),
         rotary=lambda config: False,
         refused=(
             Refusal(

@@ -39,7 +39,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: layer_norm(w, "gpt_neox.final_layer_norm", config.layer_norm_eps),
         ("gpt_neox.embed_in", "", "embed_out"),
-        ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h"),
+        ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h.*"),
         about=lambda config, w: {"parallel": config.use_parallel_residual},
     )
 }

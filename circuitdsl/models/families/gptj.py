@@ -52,7 +52,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
         ("transformer.wte", "", "lm_head"),
-        ("h.{}.attn.out_proj.weight", "h.{}.mlp.fc_out"),
+        ("h.{}.attn.out_proj.weight", "h.{}.mlp.fc_out.*"),
         about=lambda config, w: {"parallel": True},
     )
 }

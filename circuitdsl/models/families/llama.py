@@ -62,6 +62,6 @@ LLAMA = Family(
     mlp,
     lambda config, w: rms_norm(w, "model.norm", config.rms_norm_eps),
     ("model.embed_tokens", "", "lm_head"),
-    ("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj"),
+    ("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj.*"),
 )
 FAMILIES = {"llama": LLAMA}

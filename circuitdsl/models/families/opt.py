@@ -41,7 +41,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: _norm(config, w, "model.decoder.final_layer_norm"),
         ("model.decoder.embed_tokens", "", "lm_head"),
-        ("layers.{}.self_attn.out_proj.weight", "layers.{}.fc2"),
+        ("layers.{}.self_attn.out_proj.weight", "layers.{}.fc2.*"),
         rotary=lambda config: False,
         refused=(
             Refusal(

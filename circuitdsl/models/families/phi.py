@@ -34,7 +34,7 @@ FAMILIES = {
         _mlp,
         lambda config, w: layer_norm(w, "model.final_layernorm", config.layer_norm_eps),
         ("model.embed_tokens", "", "lm_head"),
-        ("layers.{}.self_attn.dense.weight", "layers.{}.mlp.fc2"),
+        ("layers.{}.self_attn.dense.weight", "layers.{}.mlp.fc2.*"),
         about=lambda config, w: {"parallel": True},
     )
 }

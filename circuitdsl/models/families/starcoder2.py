@@ -26,6 +26,6 @@ FAMILIES = {
         heads=_heads,
         mlp=_mlp,
         final_norm=lambda config, w: layer_norm(w, "model.norm", config.norm_epsilon),
-        writes=("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.c_proj"),
+        writes=("layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.c_proj.*"),
     )
 }
