@@ -80,7 +80,7 @@ def _attention(work: Work, size: int, heads: int, keys: int) -> None:
 
 def _mlp(work: Work, model: Transformer, rows: int) -> None:
     mlp = model.blocks[0].mlp
-    _add(work, model.d_model, model.d_mlp, rows if mlp.gate is None else 2 * rows)
+    _add(work, model.d_model, model.d_mlp, rows if getattr(mlp, "gate", None) is None else 2 * rows)
     _add(work, model.d_mlp, model.d_model, rows)
 
 
