@@ -10,15 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from circuitdsl.cli import matrix
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
 from tests.conftest import ROOT
 from tests.matrix.conftest import IOI, run
+from tests.matrix.test_shared import MUCH
 from tests.matrix.test_storage import without_times
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'circuitdsl[ray]'")
@@ -91,26 +94,26 @@ def kept(lab: Path, name: str = "r") -> dict[str, object]:
     return without_times(Results(Directory(lab / name)))
 
 
-def at_work() -> list[int]:
+def at_work(does: bytes = b"ray::Remote.verify") -> list[int]:
     """The processes that verify a cell now; Ray names a process after what it does."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::Remote.verify"):
+            if path.read_bytes().startswith(does):
                 found.append(int(path.parent.name))
         except OSError:
             continue
     return found
 
 
-def killing(times: int) -> threading.Thread:
+def killing(times: int, does: bytes = b"ray::Remote.verify") -> threading.Thread:
     """A thread that ends a worker in the middle of a cell, so many times, each another process."""
 
     def kill() -> None:
         ended: set[int] = set()
         until = time.monotonic() + 60
         while len(ended) < times and time.monotonic() < until:
-            for pid in set(at_work()) - ended:
+            for pid in set(at_work(does)) - ended:
                 os.kill(pid, signal.SIGKILL)
                 ended.add(pid)
                 break
@@ -132,6 +135,41 @@ def test_a_worker_that_is_killed_loses_nothing(lab: Path, cluster, undisturbed) 
     assert run(f"{LINE} --results r --ray {cluster.address} --no-cache") in (0, 1)
     thread.join()
     assert list(difference(kept(lab), undisturbed)) == []
+
+
+@pytest.fixture
+def in_portions(lab: Path, monkeypatch) -> str:
+    """A command line whose cells are cut into many portions, and are verified alone before."""
+    (lab / "much.circ").write_text(MUCH)
+    own = matrix._settings
+    monkeypatch.setattr(matrix, "_settings", lambda given: replace(own(given), portion=1e-4))
+    line = "verify much.circ --model pocket --seed 0 --seed 1 --no-cache"
+    assert run(f"{line} --results alone") in (0, 1)
+    return line
+
+
+def test_a_cell_that_several_workers_share_is_that_of_one_process_bit_for_bit(lab, cluster, in_portions) -> None:
+    most, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            most.append(len(at_work(b"ray::Remote.answer")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert run(f"{in_portions} --results r --ray {cluster.address}") in (0, 1)
+    over.set()
+    looking.join()
+    assert max(most) == 2
+    assert list(difference(kept(lab), kept(lab, "alone"))) == []
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_in_a_shared_cell_loses_nothing(lab, cluster, in_portions) -> None:
+    thread = killing(2, b"ray::Remote.answer")
+    assert run(f"{in_portions} --results r --ray {cluster.address}") in (0, 1)
+    thread.join()
+    assert list(difference(kept(lab), kept(lab, "alone"))) == []
 
 
 @pytest.mark.long
