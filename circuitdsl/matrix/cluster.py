@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -66,10 +66,44 @@ def of(node: Mapping[str, Any], resource: str) -> float:
     return float(node["Resources"].get(resource, 0))
 
 
-def refuse_others(ray: Any) -> None:
-    """Raise `UserError` where a machine of the cluster has other versions than this process."""
+def gpu_bytes(ray: Any) -> int:
+    """The memory of the smallest GPU of a cluster; 0 where there is none, or a machine does not say."""
+    found = []
+    # the process ends with its call, as it would keep memory of the GPU
+    answers = _on_each(ray, _gpu_here, lambda each: of(each, "GPU") > 0, num_gpus=0.01, max_calls=1)
+    for answer in answers.values():
+        try:
+            found.append(int(ray.get(answer, timeout=SAYS)))
+        except ray.exceptions.RayError:
+            return 0
+    return min(found, default=0)
+
+
+def _gpu_here() -> int:
+    """Bytes of memory of the first GPU that this process may use; 0 where there is none."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else 0
+
+
+def _on_each(
+    ray: Any, function: Callable[[], object], wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True, **how: Any
+) -> dict[str, Any]:
+    """Ask a function of machines of the cluster, each by its name; `how` are options of a task."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    ask = ray.remote(num_cpus=0, **how)(function)
+    return {
+        node["NodeID"]: ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in alive(ray)
+        if wanted(node)
+    }
+
+
+def refuse_others(ray: Any) -> None:
+    """Raise `UserError` where a machine of the cluster has other versions than this process."""
     packages = SAME
 
     def versions() -> dict[str, str]:
@@ -86,14 +120,7 @@ def refuse_others(ray: Any) -> None:
                 found[name] = "no"
         return found
 
-    ask, ours = ray.remote(num_cpus=0)(versions), versions()
-    answers = {
-        node["NodeID"]: ask.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote()
-        for node in alive(ray)
-    }
-    wrong = []
+    answers, ours, wrong = _on_each(ray, versions), versions(), []
     for node, answer in answers.items():
         machine = f"machine {node[:8]}"
         try:

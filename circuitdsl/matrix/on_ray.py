@@ -7,24 +7,23 @@ the model (`shared`). What a lost worker was at is given to another.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from circuitdsl.circuit.claims import Circuit
-from circuitdsl.engine.away import Call, Short
+from circuitdsl.engine.away import Short
 from circuitdsl.errors import UserError
 from circuitdsl.matrix.cell import Cell
-from circuitdsl.matrix.cluster import HERE, alive, connected, of, ray_itself, refuse_others, said
+from circuitdsl.matrix.cluster import HERE, alive, connected, gpu_bytes, of, ray_itself, refuse_others, said
+from circuitdsl.matrix.crew import Crew, Held
+from circuitdsl.matrix.gpus import needs_of
 from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.queue import Queue
 from circuitdsl.matrix.running import Begins
 from circuitdsl.matrix.shared import Desk, Task
-from circuitdsl.matrix.worker import Failed, Settings, Told, Verified, Worker
+from circuitdsl.matrix.worker import Failed, Settings, Verified
 from circuitdsl.models.errors import ModelUnavailable
 
 #: seconds in which a worker starts where none is at work; between two looks at the desk, and at workers
@@ -35,67 +34,13 @@ LOST = 3
 FEWER = "fewer --workers have more each"
 
 
-class Remote:
-    """A worker in a process of its own, as Ray runs it."""
-
-    def __init__(self, settings: Settings, folder: str, home: str) -> None:
-        import ray
-
-        self.node = ray.get_runtime_context().get_node_id()
-        # the cache is a file of the driver's machine
-        self.worker = Worker(replace(settings, cache=settings.cache and self.node == home))
-        self.so_far = 0.0, ""
-        if Path(folder).is_dir():
-            os.chdir(folder)
-
-    def where(self) -> str:
-        """The machine on which it runs."""
-        return self.node
-
-    def verify(self, cell: Cell) -> Verified:
-        """Verify a cell, unless there is much to do."""
-        self.so_far = 0.0, ""
-        return self.worker.verify(cell, self._tell, self.worker.settings.most)
-
-    def answer(self, cell: Cell, circuit: Circuit, call: Call) -> Any:
-        """The answer to a call of the driver."""
-        return self.worker.answer(cell, circuit, call)
-
-    def far(self) -> tuple[float, str]:
-        """The share of the cell at work that is done, and what is going on. Asked beside what it does."""
-        return self.so_far
-
-    def _tell(self, share: float, text: str) -> None:
-        self.so_far = share, text
-
-
-@dataclass(eq=False)
-class _Held:
-    """A worker as the driver knows it.
-
-    Attributes:
-        node: the machine on which it runs; empty until it is known.
-        kind: what the session is for that it holds.
-        at: the cell, or the call, at which it is.
-        told: is told how far the cell is.
-        last: the key of the cell for which it made prompts.
-    """
-
-    actor: Any
-    node: str = ""
-    kind: tuple[object, ...] | None = None
-    at: Cell | Task | None = None
-    told: Told = lambda *_: None
-    last: str = ""
-
-
 @dataclass
 class OnRay:
     """The executor that verifies cells on a Ray cluster.
 
     Attributes:
         address: of a cluster that runs, `auto` for the one of this machine, or `HERE`.
-        workers: how many at the most; by default one for each core, or for each GPU where there are some.
+        workers: how many at the most; by default one for each core, or as many as the GPUs have room for.
     """
 
     settings: Settings
@@ -108,24 +53,38 @@ class OnRay:
     def __call__(self, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]:
         if not cells:
             return
-        ray, desk = ray_itself(), Desk(self.settings)
+        ray = ray_itself()
         with connected(ray, self.address):
             refuse_others(ray)
-            try:
-                yield from self._run(ray, Queue(cells), desk, begins)
-            finally:
-                desk.stop()
+            yield from self.verified(ray, cells, begins)
 
-    def _run(self, ray: Any, queue: Queue, desk: Desk, begins: Begins) -> Iterator[Verified]:
-        make = self._maker(ray)
-        held = [_Held(make()) for _ in range(min(self._many(ray), len(queue)))]
-        asked: dict[Any, _Held] = {each.actor.where.remote(): each for each in held}
-        far: dict[Any, tuple[_Held, object]] = {}
-        looked = heard = time.monotonic()
-        while queue or desk or any(each.at for each in held):
-            at_work = any(each.at for each in held)
+    def verified(self, ray: Any, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]:
+        """Verify cells on a cluster that is connected."""
+        gpus = float(ray.cluster_resources().get("GPU", 0))
+        needs = needs_of(cells, self.settings, gpus, gpu_bytes(ray) if gpus else 0)
+        for cell in cells:
+            if (need := needs[session_of(cell)]).problem:
+                yield Verified(cell, error=need.problem, hint=need.hint)
+        left = [cell for cell in cells if not needs[session_of(cell)].problem]
+        crew, desk = Crew(ray, self.settings, self.workers, needs), Desk(self.settings)
+        try:
+            yield from self._run(ray, crew, Queue(left), desk, begins)
+        finally:
+            desk.stop()
+
+    def _run(self, ray: Any, crew: Crew, queue: Queue, desk: Desk, begins: Begins) -> Iterator[Verified]:
+        asked: dict[Any, Held] = {}
+        far: dict[Any, tuple[Held, object]] = {}
+        heard, looked = time.monotonic(), -LOOK
+        while queue or desk or any(each.at for each in crew.held):
+            if time.monotonic() - looked > LOOK:
+                looked = time.monotonic()
+                crew.retire(queue, desk)
+                asked |= {one.actor.where.remote(): one for one in crew.start(queue, desk)}
+                far |= self._ask_how_far(crew, far)
             # where a machine has left, its workers may wait for another one for ever
-            if not at_work and (time.monotonic() - heard > STARTS or not (asked or desk)):
+            at_work = any(each.at for each in crew.held)
+            if not at_work and time.monotonic() - heard > STARTS:
                 break
             if asked:
                 ready, _ = ray.wait([*asked, *far], num_returns=1, timeout=SOON if desk else LOOK)
@@ -135,29 +94,22 @@ class OnRay:
             for one in ready:
                 if one in far:
                     self._tell(ray, one, *far.pop(one))
-                else:
-                    heard, mine = time.monotonic(), asked.pop(one)
-                    yield from self._heard(ray, one, mine, queue, desk)
-                    if not mine.actor:
-                        mine.actor, mine.node, mine.kind, mine.last = make(), "", None, ""
-                        asked[mine.actor.where.remote()] = mine
+                    continue
+                heard, mine = time.monotonic(), asked.pop(one)
+                yield from self._heard(ray, one, mine, queue, desk)
+                if not mine.actor:
+                    mine.actor, mine.node, mine.kind, mine.last = crew.made(mine.share), "", None, ""
+                    asked[mine.actor.where.remote()] = mine
             yield from desk.done()
-            if desk and len(held) < (most := self._many(ray)):  # a cell that is shared has work for all
-                more = [_Held(make()) for _ in range(most - len(held))]
-                held, asked = held + more, asked | {each.actor.where.remote(): each for each in more}
-            self._give(held, asked, queue, desk, begins)
-            if time.monotonic() - looked > LOOK:
-                looked = time.monotonic()
-                busy = [
-                    each for each in held if isinstance(each.at, Cell) and all(each is not w for w, _ in far.values())
-                ]
-                far |= {each.actor.far.options(concurrency_group="telling").remote(): (each, each.at) for each in busy}
+            for idle in [each for each in crew.held if each.idle]:
+                if request := self._next(idle, crew, queue, desk, begins):
+                    asked[request] = idle
         nobody = "no machine is left in the cluster that could verify it"
         for cell in (*queue.rest(), *(each.cell for each in desk.cells)):
             why = Verified(cell, error=nobody, hint="run again with --resume, once there is one")
             yield replace(self._lacking.get(session_of(cell), why), cell=cell)
 
-    def _heard(self, ray: Any, answer: Any, one: _Held, queue: Queue, desk: Desk) -> Iterator[Verified]:
+    def _heard(self, ray: Any, answer: Any, one: Held, queue: Queue, desk: Desk) -> Iterator[Verified]:
         """Take what a worker sends; one that is lost is without an actor afterwards."""
         at, one.at = one.at, None
         try:
@@ -183,7 +135,14 @@ class OnRay:
             yield found
 
     @staticmethod
-    def _tell(ray: Any, answer: Any, one: _Held, at: object) -> None:
+    def _ask_how_far(crew: Crew, asked: Mapping[Any, tuple[Held, object]]) -> dict[Any, tuple[Held, object]]:
+        """Ask workers how far their cells are, where none of them owes an answer."""
+        owing = {id(one) for one, _ in asked.values()}
+        busy = [each for each in crew.held if isinstance(each.at, Cell) and id(each) not in owing]
+        return {each.actor.far.options(concurrency_group="telling").remote(): (each, each.at) for each in busy}
+
+    @staticmethod
+    def _tell(ray: Any, answer: Any, one: Held, at: object) -> None:
         """Tell how far a worker is."""
         try:
             share, text = ray.get(answer)
@@ -192,37 +151,29 @@ class OnRay:
         if one.at is at:
             one.told(share, text)
 
-    def _give(self, held: Sequence[_Held], asked: dict[Any, _Held], queue: Queue, desk: Desk, begins: Begins) -> None:
-        """Let every worker that has nothing to do begin something."""
-        for idle in [each for each in held if each.node and not each.at]:
-            if request := self._next(idle, held, queue, desk, begins):
-                asked[request] = idle
-
-    def _next(self, one: _Held, held: Sequence[_Held], queue: Queue, desk: Desk, begins: Begins) -> Any:
+    def _next(self, one: Held, crew: Crew, queue: Queue, desk: Desk, begins: Begins) -> Any:
         """Let a worker begin something; None where there is nothing for it.
 
         It goes on with a cell that it has prompts of, or that nobody has any of. Then come cells of its own; where
         there are none, it helps with another's.
         """
-        refused = frozenset(self._refused.get(one.node, ()))
-        cared_for = {each.last for each in held if each is not one}
-        if task := desk.take(lambda cell: session_of(cell) not in refused and cell.key not in cared_for - {one.last}):
-            return self._answer(one, task)
-        holders = Counter(each.kind for each in held if each is not one and each.kind is not None)
-        while (cell := queue.take(one.kind, holders, refused)) is not None:
-            if told := begins(cell):
-                one.kind, one.at, one.told, one.last = session_of(cell), cell, told, ""
-                return one.actor.verify.remote(cell)
-        task = desk.take(lambda cell: session_of(cell) not in refused)
-        return self._answer(one, task) if task else None
-
-    @staticmethod
-    def _answer(one: _Held, task: Task) -> Any:
+        refused = crew.others(one) | self._refused.get(one.node, set())
+        cared_for = {each.last for each in crew.held if each is not one} - {one.last}
+        task = desk.take(lambda cell: session_of(cell) not in refused and cell.key not in cared_for)
+        if task is None:
+            holders = Counter(each.kind for each in crew.held if each is not one and each.kind is not None)
+            while (cell := queue.take(one.kind, holders, refused)) is not None:
+                if told := begins(cell):
+                    one.kind, one.at, one.told, one.last = session_of(cell), cell, told, ""
+                    return one.actor.verify.remote(cell, crew.memory(cell))
+            task = desk.take(lambda cell: session_of(cell) not in refused)
+        if task is None:
+            return None
         one.kind, one.at, one.last = session_of(task.cell), task, task.cell.key
-        return one.actor.answer.remote(task.cell, task.circuit, task.call)
+        return one.actor.answer.remote(task.cell, task.circuit, task.call, crew.memory(task.cell))
 
     def _after_loss(
-        self, at: Cell | Task | None, one: _Held, error: Exception, queue: Queue, desk: Desk
+        self, at: Cell | Task | None, one: Held, error: Exception, queue: Queue, desk: Desk
     ) -> Iterator[Verified]:
         """What a lost worker was at waits again, unless it has lost several: then it may be what ends them.
 
@@ -257,19 +208,6 @@ class OnRay:
         self._lacking[kind] = found
         self._refused.setdefault(node, set()).add(kind)
         return any(kind not in self._refused.get(each["NodeID"], ()) for each in alive(ray) if of(each, "CPU") >= 1)
-
-    def _many(self, ray: Any) -> int:
-        """How many workers there may be."""
-        there = ray.cluster_resources()
-        most = int(there.get("GPU", 0)) or int(there.get("CPU", 1))
-        return max(1, min(most, self.workers or most))
-
-    def _maker(self, ray: Any) -> Callable[[], Any]:
-        """What starts a worker: on a GPU of its own, where there are some."""
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        kind = ray.remote(num_cpus=1, num_gpus=gpus, concurrency_groups={"telling": 1})(Remote)
-        home = ray.get_runtime_context().get_node_id()
-        return lambda: kind.remote(self.settings, os.getcwd(), home)
 
 
 def ran_out(error: Exception) -> bool:

@@ -146,6 +146,12 @@ class Worker:
             raise ModelUnavailable(f"the files of {cell.model} have changed since the run was planned", "run it again")
         return Verified(cell, reports, rows)
 
+    def limit(self, memory: int | None) -> None:
+        """Measure in so many bytes beside the model from now on."""
+        if memory != self.settings.memory:
+            self.close()
+            self.settings = replace(self.settings, memory=memory)
+
     def answer(self, cell: Cell, circuit: Circuit, call: Call) -> Any:
         """The answer to a call of whoever verifies a cell: that of its function, or `Short`, or `Failed`.
 

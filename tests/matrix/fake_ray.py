@@ -63,12 +63,14 @@ class FakeRay:
 
     Attributes:
         before: called with (actor, method, arguments) before anything is done; may raise `RayError`.
+        gpus_taken: what actors had of the GPUs whenever one was started.
     """
 
     def __init__(self, before: Callable[[Actor, str, tuple[Any, ...]], None] = lambda *_: None, **has: float) -> None:
         self.exceptions, self.before = exceptions, before
         self.has: dict[str, float] = {"CPU": 3.0, **has}
         self.actors: list[Actor] = []
+        self.gpus_taken: list[float] = []
 
     def cluster_resources(self) -> dict[str, float]:
         return self.has
@@ -83,6 +85,9 @@ class FakeRay:
         def made(cls: type) -> Any:
             def remote(*given: Any) -> Actor:
                 self.actors.append(Actor(self, cls, options, given))
+                taken = [each.options.get("num_gpus", 0) for each in self.actors if not each.ended]
+                self.gpus_taken.append(sum(taken))
+                assert self.gpus_taken[-1] <= self.has.get("GPU", 0), "more of the GPUs was asked for than there is"
                 return self.actors[-1]
 
             return types.SimpleNamespace(remote=remote)

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from circuitdsl.cli import matrix
+from circuitdsl.matrix import on_ray
+from circuitdsl.matrix.gpus import Need
+from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
 from tests.conftest import ROOT
@@ -243,6 +246,31 @@ def test_other_versions_are_refused_before_anything_runs(lab: Path, cluster, ano
     said = capsys.readouterr().err
     assert "has 99.1 circuitdsl, and this process" in said and "install the same versions" in said
     assert not (lab / "r").exists()
+
+
+@pytest.mark.long
+def test_workers_with_a_quarter_of_a_gpu_work_side_by_side(lab: Path, cluster, monkeypatch) -> None:
+    """GPUs that Ray believes in: it starts four workers on one, and no fifth."""
+    node = cluster.add_node(num_cpus=6, num_gpus=1, object_store_memory=STORE)
+    monkeypatch.setattr(on_ray, "gpu_bytes", lambda _: 80 * 10**9)
+    needs = {"pocket": Need(0.25, 10**9), "small": Need(1.0)}
+    monkeypatch.setattr(on_ray, "needs_of", lambda some, *_: {session_of(each): needs[each.model] for each in some})
+    most, over = {0: 0}, threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            most[0] = max(most[0], len(at_work(b"ray::Remote")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    seeds = " ".join(f"--seed {seed}" for seed in range(8))
+    line = f"verify ioi.circ --model pocket --model small {seeds} --prompts 512 --no-early-stop --no-cache"
+    assert run(f"{line} --results r --ray {cluster.address}") in (0, 1)
+    over.set()
+    looking.join()
+    cluster.remove_node(node)
+    assert most[0] == 4
+    assert {record.state for record in Results(Directory(lab / "r")).records()} == {"done"} and len(kept(lab)) == 16
 
 
 def test_workers_are_started_here_where_no_address_is_given(lab: Path, capsys) -> None:

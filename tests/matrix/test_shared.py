@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from circuitdsl.matrix import on_ray
 from circuitdsl.matrix.on_ray import OnRay
 from circuitdsl.matrix.planning import plan
-from circuitdsl.matrix.queue import Queue
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.running import InProcess, run
 from circuitdsl.matrix.runs import Run
-from circuitdsl.matrix.shared import Desk
 from circuitdsl.matrix.storage import Directory
 from circuitdsl.matrix.worker import Settings
 from tests.matrix.fake_ray import FakeRay, OutOfMemoryError, RayError
@@ -54,11 +50,7 @@ class Fakes(OnRay):
         self.ray = ray
 
     def __call__(self, cells: Any, begins: Any) -> Iterator[Any]:
-        desk = Desk(self.settings)
-        try:
-            yield from self._run(self.ray, Queue(cells), desk, begins)
-        finally:
-            desk.stop()
+        yield from self.verified(self.ray, cells, begins)
 
 
 def verified(
@@ -68,17 +60,6 @@ def verified(
     cells, results = plan([Run(specs or ("much.circ",), seeds=seeds)]), Results(Directory(lab / name))
     assert not run(cells, 0, results, executor, told)
     return without_times(results)
-
-
-@pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
-    def make(*given: Any, **has: float) -> FakeRay:
-        made = FakeRay(*given, **has)
-        monkeypatch.setitem(sys.modules, "ray", made)
-        monkeypatch.setattr(on_ray, "SOON", 0.001)
-        return made
-
-    return make
 
 
 def test_a_cell_with_much_work_is_that_of_one_process_bit_for_bit(much: Path, played) -> None:
