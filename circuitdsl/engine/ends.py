@@ -74,6 +74,11 @@ def score_ends(prompts: Prompts, ends: Float[Tensor, "n d"], metric: Metric | No
     return scored(score, found[None], torch.as_tensor(everything))[0]
 
 
+def score_side(prompts: Prompts, metric: Metric, side: str) -> Array:
+    """A metric of all clean or all corrupt prompts."""
+    return score_ends(prompts, prompts.ends()[SIDES.index(side)], metric)
+
+
 def more_probable(prompts: Prompts, places: Sequence[int], pairs: Sequence[PromptPair]) -> Array:
     """The logarithm of how many times as probable, after some clean prompts, the answers of pairs are as their
     distractors, each side together."""

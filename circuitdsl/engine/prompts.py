@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
+from circuitdsl.engine.away import Recipe, ask
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Request
@@ -58,6 +59,7 @@ class Prompts:
         max_memory: bytes that measuring may take beside the model; by default what `engine.memory` finds right.
         cache: numbers that are known from earlier.
         kept: runs that were made for the scores, with the places of their prompts.
+        recipe: how the same prompts are made where the model is, if that is another process.
     """
 
     source: Model
@@ -72,6 +74,7 @@ class Prompts:
     tally: Tally = field(default_factory=Tally)
     cache: Known | None = None
     kept: list[tuple[list[int], Runs]] = field(default_factory=list, repr=False)
+    recipe: Recipe | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,6 +105,10 @@ class Prompts:
         if what not in self._made:
             self._made[what] = make()
         return self._made[what]
+
+    def ask(self, function: str, *given: Any) -> Any:
+        """What a function, "module:name", gives for these prompts and more: here, or where the model is."""
+        return ask(self.source, self.recipe, function, self, *given)
 
     def scorer_of(self, metric: Metric) -> Scorer:
         """What scores these prompts by a metric; raises `UserError` where it cannot be taken on them."""
@@ -177,9 +184,8 @@ def scores_of(prompts: Prompts, metric: Metric, side: str) -> Array:
     """A metric of the clean or the corrupt run, known or computed; a field of the prompts need not have it yet."""
 
     def compute() -> Array:
-        from circuitdsl.engine.ends import score_ends
-
-        return score_ends(prompts, prompts.ends()[SIDES.index(side)], metric)
+        found: Array = prompts.ask("circuitdsl.engine.ends:score_side", metric, side)
+        return found
 
     known = prompts.cache
     return known.scores(side, metric, compute) if known else compute()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -17,118 +17,185 @@ from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.matrix.worker import Settings
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.shown import Shown
-from circuitdsl.verify.forecast import duration
+from circuitdsl.verify.forecast import duration, size
+from circuitdsl.verify.portions import Cut, cutting
 from circuitdsl.verify.session import Session
+
+#: so many lines are printed; where there are more cells that differ, there is one for each model
+MOST = 40
 
 
 @dataclass(frozen=True, slots=True)
-class ModelWork:
-    """What the cells of one model take, all together.
+class CellWork:
+    """What a cell takes, and how many there are that differ from it in their seed alone.
 
     Attributes:
-        device: where they run; empty where nothing could be planned.
+        device: where it runs; empty where nothing could be planned.
         seconds: if every claim is decided at the first look, and if each needs all prompts.
-        memory: bytes for the weights and for measuring, of the largest cell.
-        problem: why some of them could not be planned; empty where all could.
+        weights, memory: bytes of the weights, and of these and of measuring.
+        portions: into how many the work is cut, at the first look and on all prompts.
+        problem: why it could not be planned; empty where it could.
     """
 
+    spec: str
     model: str
-    device: str
-    cells: int
-    seconds: tuple[float, float]
-    memory: int
+    task: str
+    cells: int = 1
+    device: str = ""
+    seconds: tuple[float, float] = (0.0, 0.0)
+    weights: int = 0
+    memory: int = 0
+    portions: tuple[int, int] = (0, 0)
     problem: str = ""
+
+    @property
+    def all_seconds(self) -> tuple[float, float]:
+        """Of all these cells, one after the other."""
+        least, most = self.seconds
+        return self.cells * least, self.cells * most
 
 
 @dataclass(frozen=True)
 class MatrixForecast(Shown):
     """What a matrix takes, in one process; `known` are cells that are done already and not counted."""
 
-    models: tuple[ModelWork, ...]
+    works: tuple[CellWork, ...]
     known: int = 0
 
     @property
     def seconds(self) -> tuple[float, float]:
         """Of all cells, one after the other."""
-        least, most = (sum(each.seconds[end] for each in self.models) for end in (0, 1))
-        return least, most
+        return _sum(each.all_seconds for each in self.works)
 
     @property
     def gpu_hours(self) -> tuple[float, float]:
         """Of the cells that run on a GPU."""
-        gpu = [each.seconds for each in self.models if each.device.startswith("cuda")]
-        least, most = (sum(pair[end] for pair in gpu) / 3600 for end in (0, 1))
-        return least, most
+        return self._hours(gpu=True)
+
+    @property
+    def cpu_hours(self) -> tuple[float, float]:
+        """Of the cells that run on the CPU, on one thread each."""
+        return self._hours(gpu=False)
+
+    def _hours(self, gpu: bool) -> tuple[float, float]:
+        least, most = _sum(each.all_seconds for each in self.works if each.device.startswith("cuda") == gpu)
+        return least / 3600, most / 3600
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self) | {"seconds": self.seconds, "gpu_hours": self.gpu_hours}
+        sums = {name: getattr(self, name) for name in ("seconds", "gpu_hours", "cpu_hours")}
+        return asdict(self) | sums
 
     def show(self, console: Console) -> None:
-        """Print a line for each model, and the sum."""
-        table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
-        table.add_column("  model", no_wrap=True)
-        for heading in ("device", "cells", "at the first look", "on all prompts", "memory"):
-            table.add_column(heading, justify="left" if heading == "device" else "right")
-        for each in self.models:
-            times = map(duration, each.seconds)
-            table.add_row(
-                Text(f"  {each.model}"), each.device, f"{each.cells:,}", *times, f"{each.memory / 1e6:,.0f} MB"
-            )
-        cells = sum(each.cells for each in self.models)
-        table.add_row("  all", "", f"{cells:,}", *map(duration, self.seconds), style="bold")
-        console.print(table)
+        """Print a line for each cell, but for the seeds, and the sum."""
+        if len(self.works) > MOST:
+            self._show_models(console)
+        else:
+            self._show_cells(console)
         console.print()
-        hours = " to ".join(plain(hour) for hour in self.gpu_hours)
-        console.print(Text(f"  GPU hours: {hours if any(self.gpu_hours) else '0, all of it runs on the CPU'}"))
+        hours = [f"{name} hours: {' to '.join(map(plain, sums))}" for name, sums in self._sums if any(sums)]
+        console.print(Text(f"  {', '.join(hours) or 'nothing is run'}"))
         if self.known:
             console.print(Text(f"  {self.known:,} more cells are done already"))
-        for each in self.models:
-            if each.problem:
-                console.print(Text(f"  {each.model}: {each.problem}", "yellow"), soft_wrap=True)
-        notes = (
-            "in one process, one cell after the other; without loading the models, and nothing known from earlier runs"
-        )
+        problems = dict.fromkeys((each.model, each.problem) for each in self.works if each.problem)
+        for model, problem in problems:
+            console.print(Text(f"  {model}: {problem}", "yellow"), soft_wrap=True)
+        notes = "in one process, without loading the models, and nothing known from earlier runs"
         console.print(Text(f"  {notes}", "dim"))
+
+    @property
+    def _sums(self) -> tuple[tuple[str, tuple[float, float]], ...]:
+        return ("GPU", self.gpu_hours), ("CPU", self.cpu_hours)
+
+    def _show_cells(self, console: Console) -> None:
+        tasks = any(each.task for each in self.works)
+        names = ("  spec", "model", *(["task"] * tasks), "device")
+        table = _table(names, ("cells", "parts", "memory", "each at the first look", "on all prompts"))
+        for each in self.works:
+            about = (f"  {each.spec}", each.model, *([each.task] * tasks), each.device)
+            figures = (f"{each.cells:,}", _range(each.portions), size(each.memory), *map(duration, each.seconds))
+            table.add_row(*map(Text, about), *figures)
+        parts = _sum((each.cells * each.portions[0], each.cells * each.portions[1]) for each in self.works)
+        blank = [""] * (len(names) - 1)
+        most = size(max((each.memory for each in self.works), default=0))
+        table.add_row("  all", *blank, *self._all(_range(parts), most), style="bold")
+        console.print(table)
+
+    def _show_models(self, console: Console) -> None:
+        table = _table(("  model", "device"), ("cells", "memory", "at the first look", "on all prompts"))
+        for model in dict.fromkeys(each.model for each in self.works):
+            mine = [each for each in self.works if each.model == model]
+            cells, device = sum(each.cells for each in mine), next((each.device for each in mine if each.device), "")
+            most = size(max(each.memory for each in mine))
+            times = map(duration, _sum(each.all_seconds for each in mine))
+            table.add_row(Text(f"  {model}"), device, f"{cells:,}", most, *times)
+        table.add_row("  all", "", *self._all(size(max(each.memory for each in self.works))), style="bold")
+        console.print(table)
+
+    def _all(self, *between: str) -> tuple[str, ...]:
+        """The figures of all cells together."""
+        return f"{sum(each.cells for each in self.works):,}", *between, *map(duration, self.seconds)
+
+
+def _sum(pairs: Iterable[tuple[float, float]]) -> tuple[Any, Any]:
+    found = list(pairs)
+    return sum(pair[0] for pair in found), sum(pair[1] for pair in found)
+
+
+def _range(pair: tuple[int, int]) -> str:
+    return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,} to {pair[1]:,}"
+
+
+def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right")
+    return table
 
 
 def forecast(
     cells: Sequence[Cell], known: int, settings: Settings, told: Callable[[str], object] = lambda _: None
 ) -> MatrixForecast:
     """What some cells take. Cells that differ in their seed alone are planned once; nothing is loaded or measured."""
-    alike: dict[tuple[object, ...], list[Cell]] = {}
+    found, groups = list[CellWork](), alike(cells)
+    for number, mine in enumerate(groups, start=1):
+        told(f"planning {number} of {len(groups)}: {mine[0]}")
+        found.append(replace(work_of_cell(mine[0], settings), cells=len(mine)))
+    return MatrixForecast(tuple(found), known)
+
+
+def alike(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells that differ in their seed alone, together."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in cells:
-        alike.setdefault((*cell.place[:4], *cell.place[5:]), []).append(cell)
-    found: dict[str, list[tuple[int, ModelWork]]] = {}
-    for number, mine in enumerate(alike.values(), start=1):
-        told(f"planning {number} of {len(alike)}: {mine[0]}")
-        found.setdefault(mine[0].model, []).append((len(mine), _of_cell(mine[0], settings)))
-    return MatrixForecast(tuple(_sum(model, works) for model, works in found.items()), known)
+        groups.setdefault((*cell.place[:4], *cell.place[5:]), []).append(cell)
+    return list(groups.values())
 
 
-def _of_cell(cell: Cell, settings: Settings) -> ModelWork:
+def work_of_cell(cell: Cell, settings: Settings, device: str | None = None) -> CellWork:
+    """What a cell takes, on its own device or on another; nothing is loaded."""
+    made = CellWork(cell.spec, cell.model, cell.task)
     own = {name: cell.options[name] for name in OF_SESSION if name in cell.options}
+    own |= {"device": device} if device else {}
     how = {name: cell.options[name] for name in ("prompts", "early_stop") if name in cell.options}
     try:
         spec, _ = asked(as_written(cell.spec, settings.allow_outside), cell.instead, cell.task)
         if not any(circuit.claims for circuit in spec.circuits):
-            return ModelWork(cell.model, "", 1, (0.0, 0.0), 0)
-        with Session(cell.instead, **own, cache=False, memory=settings.memory) as session:
+            return made
+        with (
+            cutting(Cut(settings.portion)),
+            Session(cell.instead, **own, cache=False, memory=settings.memory) as session,
+        ):
             found = session.plan(spec, seed=cell.seed, **how)
     except UserError as error:
-        return ModelWork(cell.model, "", 1, (0.0, 0.0), 0, f"{cell.spec}: {error.message}")
-    least, most = (sum(each.seconds[end] for each in found) for end in (0, 1))
-    memory = max(each.weights + each.memory for each in found)
-    return ModelWork(cell.model, str(found[0].model["device"]), 1, (least, most), memory)
-
-
-def _sum(model: str, works: Sequence[tuple[int, ModelWork]]) -> ModelWork:
-    least, most = (sum(many * work.seconds[end] for many, work in works) for end in (0, 1))
-    return ModelWork(
-        model,
-        next((work.device for _, work in works if work.device), ""),
-        sum(many for many, _ in works),
-        (least, most),
-        max(work.memory for _, work in works),
-        next((work.problem for _, work in works if work.problem), ""),
+        return replace(made, problem=f"{cell.spec}: {error.message}")
+    return replace(
+        made,
+        device=str(found[0].model["device"]),
+        seconds=_sum(each.seconds for each in found),
+        weights=max(each.weights for each in found),
+        memory=max(each.weights + each.memory for each in found),
+        portions=_sum(each.portions for each in found),
     )

@@ -14,7 +14,7 @@ class Queue:
     """The cells that wait, by what their session is for. A cell that comes back is taken first."""
 
     def __init__(self, cells: Iterable[Cell]) -> None:
-        self.waiting: dict[Hashable, deque[Cell]] = {}
+        self.waiting: dict[tuple[object, ...], deque[Cell]] = {}
         for cell in cells:
             self.waiting.setdefault(session_of(cell), deque()).append(cell)
 

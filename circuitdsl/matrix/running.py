@@ -62,7 +62,7 @@ def run(left: Sequence[Cell], known: int, results: Results, executor: Executor, 
         told: called with (work done, all work, what is going on).
     """
     finished, many = known, known + len(left)
-    start = time.perf_counter()
+    start, at_work = time.perf_counter(), dict[str, float]()  # the share that is done of each cell that is begun
 
     def begins(cell: Cell) -> Told | None:
         nonlocal finished
@@ -71,17 +71,20 @@ def run(left: Sequence[Cell], known: int, results: Results, executor: Executor, 
             return None
 
         def inside(share: float, text: str) -> None:
+            at_work[cell.key] = share
             if told:
-                done = finished + share
+                done = finished + sum(at_work.copy().values())
                 each = (time.perf_counter() - start) / (done - known) if done > known else 0
                 rest = f", about {duration(each * (many - done))} left" if each else ""
-                told(round(PARTS * done), PARTS * many, f"{finished} of {many} cells done{rest}, at {cell}")
+                where = f"at {cell}" if len(at_work) == 1 else f"{len(at_work)} at work"
+                told(round(PARTS * done), PARTS * many, f"{finished} of {many} cells done{rest}, {where}")
 
         inside(0, "")
         return inside
 
     try:
         for one in executor(left, begins):
+            at_work.pop(one.cell.key, None)
             if one.interrupted:
                 return True
             if not (one.error and _is_done(results, one.cell)):  # another process may have had more luck

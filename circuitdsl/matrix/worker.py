@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.brief import brief
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.engine.away import Call, Short, answered
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.matrix.asking import as_written, asked, statement
 from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow
@@ -17,24 +19,37 @@ from circuitdsl.matrix.planning import combined, hash_of, session_of
 from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.report.report import Report, Reports
+from circuitdsl.verify.portions import SECONDS, Cut, TooMuch, cutting
+from circuitdsl.verify.prompts import made_by
 from circuitdsl.verify.session import Session
 
 if TYPE_CHECKING:
+    from circuitdsl.engine.prompts import Prompts
+    from circuitdsl.models.model import Model
     from circuitdsl.verify.verify import Progress
 
 #: called with the share of a cell that is done, and what is going on
 Told = Callable[[float, str], None]
 #: the reports of a cell that has none
 NONE = Reports(())
+#: cells whose prompts a worker keeps while it answers calls about them
+KEPT = 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How cells are run, where that changes no number."""
+    """How cells are run, where that changes no number.
+
+    Attributes:
+        portion: nominal seconds of a portion of work (`verify.portions`), which may change the last digits.
+        most: portions of a look that one worker measures by itself; where there are more, several workers share them.
+    """
 
     cache: bool = True
     memory: int | None = None
     allow_outside: bool = False
+    portion: float = SECONDS
+    most: int = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,8 @@ class Verified:
         unasked: its claims that are not applicable.
         error, hint: why it could not be run, and what to do; empty where it could.
         lacking: whether that is because the worker lacks files of the model which the plan has seen.
+        large: whether it is much work, and several workers are to share it.
+        short: whether memory ran out.
     """
 
     cell: Cell
@@ -55,6 +72,8 @@ class Verified:
     log: tuple[str, ...] = ()
     seconds: float = 0.0
     lacking: bool = False
+    large: bool = False
+    short: bool = False
 
     @property
     def interrupted(self) -> bool:
@@ -62,29 +81,50 @@ class Verified:
         return any(report.interrupted for report in self.reports)
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer to a call that raised an error; `log` says more where nobody foresaw it."""
+
+    error: UserError
+    log: tuple[str, ...] = ()
+
+
 @dataclass
 class Worker:
-    """Verifies cells one after the other. The session of the last one is kept: the next may be about its model."""
+    """Verifies cells one after the other. The session of the last one is kept: the next may be about its model.
+
+    Attributes:
+        opened: as a session has it.
+    """
 
     settings: Settings
     busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+    opened: Callable[..., Model] | None = None
     _session: Session | None = None
     _kind: tuple[object, ...] | None = None
     _log: list[str] = field(default_factory=list)
+    _made: dict[str, dict[str, Prompts]] = field(default_factory=dict)
 
-    def verify(self, cell: Cell, told: Told = lambda *_: None) -> Verified:
-        """Verify a cell. Whatever goes wrong in it is said of this cell alone."""
+    def verify(self, cell: Cell, told: Told = lambda *_: None, most: int | None = None) -> Verified:
+        """Verify a cell. Whatever goes wrong in it is said of this cell alone.
+
+        Args:
+            most: portions of a look that are measured here; where there are more, the cell is `large`.
+        """
         start = time.perf_counter()
-        self._log = []
+        self._log, self._made = [], {}
         try:
-            made = self._verified(cell, told)
+            with cutting(Cut(self.settings.portion, most)):
+                made = self._verified(cell, told)
+        except TooMuch:
+            made = Verified(cell, large=True)
         except UserError as error:
             lacking = isinstance(error, ModelUnavailable) and bool(cell.model_sha256)
             made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking)
         except Exception as error:  # a mistake of ours in one cell is no reason to lose the others
             self._log += traceback.format_exc().splitlines()
             why = "the memory does not suffice" if out_of_memory(error) else brief(f"{type(error).__name__}: {error}")
-            made = Verified(cell, error=why)
+            made = Verified(cell, error=why, short=out_of_memory(error))
         return replace(made, log=tuple(self._log), seconds=time.perf_counter() - start)
 
     def _verified(self, cell: Cell, told: Told) -> Verified:
@@ -106,6 +146,36 @@ class Worker:
             raise ModelUnavailable(f"the files of {cell.model} have changed since the run was planned", "run it again")
         return Verified(cell, reports, rows)
 
+    def limit(self, memory: int | None) -> None:
+        """Measure in so many bytes beside the model from now on."""
+        if memory != self.settings.memory:
+            self.close()
+            self.settings = replace(self.settings, memory=memory)
+
+    def answer(self, cell: Cell, circuit: Circuit, call: Call) -> Any:
+        """The answer to a call of whoever verifies a cell: that of its function, or `Short`, or `Failed`.
+
+        The prompts of a cell are made once, as long as no more than `KEPT` cells take turns.
+        """
+        self._log = []
+        try:
+            model = self._session_of(cell).source_of(circuit)
+            if call.recipe.of == "model":
+                return answered(call.function, model, *call.given)
+            prompts = self._made.pop(cell.key, {})
+            self._made = dict([*self._made.items()][1 - KEPT :]) | {cell.key: prompts}
+            if call.recipe.key not in prompts:
+                prompts[call.recipe.key] = made_by(call.recipe, model, self.settings.memory)
+            return answered(call.function, prompts[call.recipe.key], *call.given)
+        except UserError as error:
+            return Failed(error)
+        except Exception as error:
+            if out_of_memory(error):
+                self._made = {}
+                return Short("the memory does not suffice", "fewer --workers have more each")
+            log = (*self._log, *traceback.format_exc().splitlines())
+            return Failed(UserError(brief(f"{type(error).__name__}: {error}")), log)
+
     def _session_of(self, cell: Cell) -> Session:
         if self._session is None or self._kind != session_of(cell):
             self.close()
@@ -120,13 +190,14 @@ class Worker:
                 busy=self.busy,
                 warn=lambda said: self._log.append(said),
             )
+            self._session.opened = self.opened
         return self._session
 
     def close(self) -> None:
         """Give back what is held."""
         if self._session:
             self._session.close()
-        self._session = None
+        self._session, self._made = None, {}
 
 
 def _is_of(cell: Cell, report: Report) -> bool:

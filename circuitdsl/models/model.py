@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -44,6 +44,7 @@ class Model:
         tokenizer: a Hugging Face tokenizer or what stands for it; None for a model that has none.
         read: reads its parts.
         whole: reads them as the library loads the model, which then is in memory once; None where `read` does as well.
+        away: asks the processes that hold the model, where this one does not (`engine.away`).
     """
 
     name: str
@@ -67,6 +68,7 @@ class Model:
     tokenizer: Any
     read: Callable[[], Transformer]
     whole: Callable[[], Transformer] | None = None
+    away: Callable[[Sequence[Any]], Iterator[tuple[int, Any]]] | None = None
 
     @cached_property
     def parts(self) -> Transformer:

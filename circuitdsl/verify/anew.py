@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from circuitdsl.engine.named import function_of
 from circuitdsl.engine.prompts import Array, Batch, Numbers, Prompts
 from circuitdsl.engine.readers.terms import changed_by
 from circuitdsl.engine.runs import Runs
+from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.terms import Terms
 from circuitdsl.engine.workers import each_group, measuring
 from circuitdsl.garbage import give_back
@@ -83,6 +85,16 @@ def measure_anew(
         else:
             found[request] = of_prompts(prompts, request, indices)
     return found
+
+
+def portion(prompts: Prompts, requests: Sequence[Request], indices: Array) -> tuple[Array, Array, Tally]:
+    """A portion of work as it is sent back: numbers [requests, prompts], whether anything changed, the work done."""
+    before = replace(prompts.tally)
+    found = measure_anew(prompts, requests, indices).values()
+    values, changed = (np.stack([getattr(each, name) for each in found]) for name in ("values", "changed"))
+    names = [each.name for each in fields(Tally)]
+    done = Tally(**{name: getattr(prompts.tally, name) - getattr(before, name) for name in names})
+    return values, changed, done
 
 
 def parts_of(prompts: Prompts, indices: Array, requests: Sequence[Request]) -> Iterator[tuple[Array, Array]]:

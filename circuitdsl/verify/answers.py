@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 
@@ -45,7 +44,7 @@ def notes_on(prompts: Prompts, use: TaskUse) -> tuple[str, ...]:
     places, pairs = list(found), list(found.values())
 
     def compute() -> np.ndarray:
-        ratios: np.ndarray = import_module("circuitdsl.engine.ends").more_probable(prompts, places, pairs)
+        ratios: np.ndarray = prompts.ask("circuitdsl.engine.ends:more_probable", places, pairs)
         return ratios
 
     known = prompts.cache

@@ -45,7 +45,7 @@ NUMBER = 12
 
 
 @dataclass(frozen=True)
-class _Device:
+class Device:
     """Multiplications in a nanosecond, weights read in one, and how many prompts of one length run together."""
 
     products: float
@@ -53,7 +53,7 @@ class _Device:
     together: int
 
 
-_DEVICES = {"cpu": _Device(80, 3.5, 64), "cuda": _Device(8_000, 500, 1024)}
+_DEVICES = {"cpu": Device(80, 3.5, 64), "cuda": Device(8_000, 500, 1024)}
 
 
 def early_looks(
@@ -74,12 +74,17 @@ def early_looks(
     waiting = [one for one in plans if not free(one)]
     if not early or not waiting:
         return (last,)
-    load = _Load(waiting, pairs, model, _DEVICES.get(device.partition(":")[0], _DEVICES["cpu"]))
+    load = _Load(waiting, pairs, model, device_of(device))
     once = load.longest((last,))
     limit = once * (1 + (MOST_OF_LONG if once >= LONG else MOST))
     designs = ((*some, last) for k in range(len(early) + 1) for some in combinations(early, k))
     payable = (one for one in designs if load.longest(one) <= limit)
     return min(payable, key=lambda one: load.expected(one, (*early, last)))
+
+
+def device_of(name: str) -> Device:
+    """What is supposed of a device: `cpu` or `cuda`, or one of those."""
+    return _DEVICES.get(name.partition(":")[0], _DEVICES["cpu"])
 
 
 def free(plan: ClaimPlan) -> bool:
@@ -91,7 +96,7 @@ class _Load:
     """The work of measuring and weighing claims, in nominal nanoseconds, look by look."""
 
     def __init__(
-        self, plans: Sequence[ClaimPlan], pairs: Sequence[PromptPair], model: Model | Transformer, device: _Device
+        self, plans: Sequence[ClaimPlan], pairs: Sequence[PromptPair], model: Model | Transformer, device: Device
     ) -> None:
         products = model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
         self.together, self.lengths = device.together, np.asarray([len(pair.clean_tokens) for pair in pairs])
@@ -101,7 +106,7 @@ class _Load:
         tests = sum(len(one.tests(part)) for one in plans for part in one.parts)
         self.each_look, self.each_part = tests * WEIGHING, len(requests) * MEASUREMENT + 2 * model.n_layers * self.layer
         blocks = np.asarray(2 * model.n_layers * self.lengths, float)  # of the clean and the corrupt run
-        begin = _beginnings(pairs, self.lengths)
+        begin = beginnings(pairs, self.lengths)
         batches: Counter[tuple[bytes, int]] = Counter()
         for (_, first, places), count in _alike(requests).items():
             start, layers = begin(places), max(0, model.n_layers - first)
@@ -158,7 +163,7 @@ def _alike(requests: Sequence[Request] | dict[Request, None]) -> Counter[tuple[H
     return found
 
 
-def _beginnings(pairs: Sequence[PromptPair], lengths: Array) -> Callable[[frozenset[Position]], Array]:
+def beginnings(pairs: Sequence[PromptPair], lengths: Array) -> Callable[[frozenset[Position]], Array]:
     """Where changed runs begin in each prompt: at the first of some positions at which the two prompts can differ.
 
     They are token indices; the prompt's length where nothing changes.

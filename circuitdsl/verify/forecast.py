@@ -43,6 +43,12 @@ class Forecast(Shown):
         return sum(task.measurements for task in self.tasks)
 
     @property
+    def portions(self) -> tuple[int, int]:
+        """Into how many portions the work is cut, at the first look and on all prompts."""
+        least, most = (sum(task.portions[end] for task in self.tasks) for end in (0, 1))
+        return least, most
+
+    @property
     def new(self) -> int:
         """Those of them that are not known from earlier runs."""
         return sum(task.new for task in self.tasks)
@@ -116,7 +122,7 @@ class Forecast(Shown):
         on = "one thread" if self.threads == 1 else f"{self.threads} threads"
         lines = [
             f"  looks at {looks} prompts: {why}",
-            f"  memory: weights {_bytes(self.weights)}, and at most {_bytes(self.memory)} for measuring",
+            f"  memory: weights {size(self.weights)}, and at most {size(self.memory)} for measuring",
             f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
             *self._half_precision(),
             "  the table leaves out loading the model, and counts nothing as known from earlier runs",
@@ -166,5 +172,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB" if size < 2e9 else f"{size / 1e9:,.1f} GB"
+def size(number: int) -> str:
+    """`120 MB`, `3.4 GB`"""
+    return f"{number / 1e6:,.0f} MB" if number < 2e9 else f"{number / 1e9:,.1f} GB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.claims import Circuit, Claim
@@ -12,6 +13,7 @@ from circuitdsl.measurements.kind import kind_of
 from circuitdsl.report.report import ClaimResult, ModelInfo, Report, SpecInfo
 
 if TYPE_CHECKING:
+    from circuitdsl.models.model import Model
     from circuitdsl.models.weights import AttentionWeights
 
 
@@ -33,6 +35,11 @@ def judged(claims: Sequence[Claim], weights: Callable[[], AttentionWeights]) -> 
             needs_weights = kind_of(mine[0]).decided_by == "weights"
             found += function_of(judge)(mine, weights() if needs_weights else None)
     return found
+
+
+def on_model(model: Model, claims: Sequence[Claim]) -> list[ClaimResult]:
+    """The records of the claims among some that need no run, by the weights of a model."""
+    return judged(claims, lambda: import_module("circuitdsl.models.weights").weights_of(model.parts))
 
 
 def verify_without_model(

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from circuitdsl.engine.away import Call, Short
 from circuitdsl.engine.named import function_of, optional
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Array, Prompts
+from circuitdsl.errors import UserError
 from circuitdsl.measurements.requests import Request
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
+from circuitdsl.verify.portions import Portion, portions
 
 Done = Callable[[int], None]
 #: seconds between two times at which numbers are written to the cache
@@ -109,25 +112,26 @@ def anew() -> Any:
 
 @contextmanager
 def _kept(
-    memory: Memory, asked: Sequence[Request], found: Mapping[Request, Series]
-) -> Iterator[Callable[[Array], None]]:
-    """Gives what is called with the places in `found` that were just measured.
+    memory: Memory | None, found: Mapping[Request, Series]
+) -> Iterator[Callable[[Sequence[Request], Array], None]]:
+    """Gives what is called with requests, and with the places in `found` at which they were just measured.
 
     Their numbers are written together, `PAUSE` later at the most or when measuring ends: a row for each batch of
     prompts would have to be joined to the others later.
     """
-    waiting, last = list[Array](), time.monotonic()
+    waiting, last = dict[int, tuple[Sequence[Request], list[Array]]](), time.monotonic()
 
     def write() -> None:
-        if waiting:
-            places = np.concatenate(waiting)
-            waiting.clear()
+        while waiting:
+            _, (asked, several) = waiting.popitem()
+            places = np.concatenate(several)
             numbers = {request: (found[request].values[places], found[request].changed[places]) for request in asked}
-            memory.write(numbers, found[asked[0]].indices[places])
+            if memory:
+                memory.write(numbers, found[asked[0]].indices[places])
 
-    def keep(places: Array) -> None:
+    def keep(asked: Sequence[Request], places: Array) -> None:
         nonlocal last
-        waiting.append(places)
+        waiting.setdefault(id(asked), (asked, []))[1].append(places)
         if time.monotonic() - last > PAUSE:
             write()
             last = time.monotonic()
@@ -144,31 +148,79 @@ def measure(
     """Measure requests on some prompts, but for what the cache knows; what is measured is kept within seconds.
 
     Arguments and results are those of `measure_anew`. Numbers that are measured here and not known come from batches
-    of what is missing, so that they are those of a run without a cache up to rounding.
+    of what is missing, so that they are those of a run without a cache up to rounding. Much work is cut into portions,
+    which are measured here one after the other, or where the model is.
     """
-    memory, wanted = prompts.cache, list(dict.fromkeys(requests))
-    if not isinstance(memory, Memory):
-        return anew().measure_anew(prompts, wanted, indices, done)
+    memory, wanted = prompts.cache if isinstance(prompts.cache, Memory) else None, list(dict.fromkeys(requests))
     found: dict[Request, Series] = {}
     missing: dict[Request, Array] = {}
-    for request, values, changed, known in memory.read([request for request in wanted if request.needs_runs], indices):
+    for request, values, changed, known in _known(memory, [each for each in wanted if each.needs_runs], indices):
         found[request] = Series(indices, values, present(prompts, request, indices), changed)
         missing[request] = np.flatnonzero(~known)
     if done and len(indices) and (count := sum(len(indices) - len(places) for places in missing.values())):
         done(count)
     for lacking, asked in by_prompts((places, [request]) for request, places in missing.items()):
-        with _kept(memory, asked, found) as keep:
-            for places, part in anew().parts_of(prompts, indices[lacking], asked):
-                fresh = anew().measure_anew(prompts, asked, part)
+        mine = indices[lacking]
+        cut = portions(prompts.pairs, asked, mine, prompts.source, prompts.source.device)
+        with _kept(memory, found) as keep:
+            for some, places, values, changed in (_elsewhere if prompts.source.away else _here)(prompts, cut, mine):
                 where = lacking[places]
-                for request, series in fresh.items():
-                    found[request].values[where], found[request].changed[where] = series.values, series.changed
-                keep(where)
+                for request, row, differs in zip(some, values, changed, strict=True):
+                    found[request].values[where], found[request].changed[where] = row, differs
+                keep(some, where)
                 if done:
-                    done(len(asked) * len(part))
+                    done(len(some) * len(where))
     for request in wanted:
         if not request.needs_runs:
             found[request] = of_prompts(prompts, request, indices)
             if done:
                 done(len(indices))
     return {request: found[request] for request in wanted}
+
+
+def _known(
+    memory: Memory | None, requests: Sequence[Request], indices: Array
+) -> Iterator[tuple[Request, Array, Array, Array]]:
+    """What `Memory.read` gives; without a memory, nothing is known."""
+    if memory:
+        return memory.read(requests, indices)
+    n = len(indices)
+    return ((request, np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool)) for request in requests)
+
+
+#: requests, the places of prompts among those that were asked, and for each the numbers and whether anything changed
+_Measured = tuple[tuple[Request, ...], Array, Array, Array]
+
+
+def _here(prompts: Prompts, cut: Sequence[Portion], indices: Array) -> Iterator[_Measured]:
+    """Portions measured in this process, as much of each at a time as memory takes."""
+    for portion in cut:
+        for places, part in anew().parts_of(prompts, indices[portion.places], portion.requests):
+            found = anew().measure_anew(prompts, portion.requests, part).values()
+            values, changed = (np.stack([getattr(each, name) for each in found]) for name in ("values", "changed"))
+            yield portion.requests, portion.places[places], values, changed
+
+
+def _elsewhere(prompts: Prompts, cut: Sequence[Portion], indices: Array) -> Iterator[_Measured]:
+    """Portions as they come from where the model is. What was too much for the memory there is asked for in halves.
+
+    Raises:
+        UserError: one request on one prompt was too much.
+    """
+    assert prompts.recipe is not None and prompts.source.away is not None
+    function, short = "circuitdsl.verify.anew:portion", list[Portion]()
+    calls = [Call(prompts.recipe, function, (each.requests, indices[each.places])) for each in cut]
+    for number, answer in prompts.source.away(calls):
+        one = cut[number]
+        if isinstance(answer, Short):
+            if one.size == 1:
+                what = f"measuring one patch on one prompt of {len(prompts.pairs[indices[one.places[0]]].clean_tokens)}"
+                raise UserError(f"memory ran out {what} tokens: {answer.why}", answer.hint)
+            short += one.halves()
+            continue
+        values, changed, tally = answer
+        total = prompts.tally
+        total += tally
+        yield one.requests, one.places, values, changed
+    for some in (short[:1], short[1:]) if short else ():  # one half shows whether that is little enough
+        yield from _elsewhere(prompts, some, indices)

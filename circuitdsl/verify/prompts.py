@@ -17,11 +17,13 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.away import Recipe
 from circuitdsl.engine.prompts import SIDES, Means, Prompts, scores_of
 from circuitdsl.engine.random_tokens import SEQUENCES, sequence
 from circuitdsl.engine.tally import Tally
@@ -109,7 +111,8 @@ def make_prompts(
         return make_data(circuit, replace(use, prompts=ADVICE, corrupt=corrupt), model).pairs
 
     others = {name: partial(few, name) for name in corruptions if name != data.corrupt}
-    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are, reads)
+    recipe = Recipe(circuit, "another" if reads is None else "task", use)
+    return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are, reads, recipe)
 
 
 def means_over(
@@ -167,7 +170,7 @@ def prompts_by_task(
     def made(name: str, use: TaskUse) -> Prompts:
         if name in uses:
             return make_prompts(circuit, use, model, store, max_memory, partial(reads_of, circuit, model, name, claims))
-        return scored_prompts(model, make_data(circuit, use, model), circuit.metric, store=store, max_memory=max_memory)
+        return _for_properties(circuit, use, model, store, max_memory)
 
     found: dict[str, Prompts] = {}
     for name, use in (uses | own).items():
@@ -177,9 +180,36 @@ def prompts_by_task(
         found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
         if keep is not None:
             keep[place] = what, found[name]
-    for prompts in list(found.values())[1:]:  # memory is for the runs of one task, the first that is measured
-        prompts.kept.clear()
+    for name in list(found)[1:]:  # memory is for the runs of one task, the first that is measured
+        found[name] = _without_runs(found[name])
     return found
+
+
+def made_by(recipe: Recipe, model: Model, max_memory: int | None = None) -> Prompts:
+    """The prompts of a recipe, ready to be measured here; nothing is known of them from earlier."""
+    circuit, use = recipe.circuit, recipe.use
+    if recipe.of == "random":
+        return random_prompts(model, max_memory)
+    assert circuit is not None and use is not None
+    if recipe.of == "properties":
+        made = _for_properties(circuit, use, model, None, max_memory)
+    else:
+        reads = partial(reads_of, circuit, model, use.name, None) if recipe.of == "task" else None
+        made = make_prompts(circuit, use, model, None, max_memory, reads)
+    return made if recipe.keeps else _without_runs(made)
+
+
+def _for_properties(
+    circuit: Circuit, use: TaskUse, model: Model, store: Store | None, max_memory: int | None
+) -> Prompts:
+    data, recipe = make_data(circuit, use, model), Recipe(circuit, "properties", use)
+    return scored_prompts(model, data, circuit.metric, store=store, max_memory=max_memory, recipe=recipe)
+
+
+def _without_runs(prompts: Prompts) -> Prompts:
+    """The same prompts, without runs that were made for their scores."""
+    prompts.kept.clear()
+    return replace(prompts, recipe=prompts.recipe and replace(prompts.recipe, keeps=False, key=uuid4().hex))
 
 
 def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None) -> Kept:
@@ -223,12 +253,14 @@ def scored_prompts(
     max_memory: int | None = None,
     more_are: str = "",
     reads: Callable[[], Kept] | None = None,
+    recipe: Recipe | None = None,
 ) -> Prompts:
     """Run all prompts once and score them, unless a store knows their scores. Some are compared with the model's own.
 
     Args:
         more_are: what says which prompts `more` makes, where these are the first of them.
         reads: says what will be read of the runs.
+        recipe: how they are made elsewhere.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
@@ -255,9 +287,9 @@ def scored_prompts(
     known = memory(store, source, data.pairs, metric, reference, more_are) if store else None
     nothing = np.zeros(len(data.pairs))
     made = Prompts(source, data, metric, nothing, nothing, ends, others or {}, reference, max_memory)
-    made = replace(made, cache=known, kept=kept)
+    made = replace(made, cache=known, kept=kept, recipe=recipe)
     check_agreement(made)
-    if source.dtype != "float32":
+    if source.dtype != "float32" and not source.away:
         import_module("circuitdsl.engine.ends").check_rounding(made)
     clean, corrupt = (scores_of(made, metric, side) for side in SIDES)
     return replace(made, clean=clean, corrupt=corrupt)
@@ -276,7 +308,7 @@ def random_prompts(model: Model | Transformer, max_memory: int | None = None, st
     source = as_model(model)
     bos = source.tokenizer is not None and Tokens(source.tokenizer, source.name).adds_bos
     rows = [tuple(sequence(source, 0, i, bos)) for i in range(SEQUENCES)]
-    if max_memory is not None:
+    if max_memory is not None and not source.away:
         import_module("circuitdsl.engine.memory").refuse_too_little(source.parts, len(rows[0]), max_memory)
     pairs = tuple(PromptPair(row, row, (), (), {}, "") for row in rows)
 
@@ -287,7 +319,8 @@ def random_prompts(model: Model | Transformer, max_memory: int | None = None, st
 
         known = memory(store, source, some, Metric(), lambda: some) if store else None
         nothing, data = np.zeros(len(some)), Dataset(RANDOM, "", 0, bos, some, available=len(some))
-        return Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=known)
+        made = Prompts(source, data, Metric(), nothing, nothing, ends, max_memory=max_memory, cache=known)
+        return replace(made, recipe=Recipe(None, "random"))
 
     check_agreement(made(pairs[:FEW]))
     return made(pairs)
@@ -308,12 +341,14 @@ def smallest_mean(prompts: Prompts) -> int:
 def check_agreement(prompts: Prompts) -> None:
     """Compare the logits at END of a few prompts of each length, and of their partners, with the model's own.
 
+    Where the model is away, those who hold it do so, for the prompts that they make.
+
     Raises:
         UnsupportedModel: they differ by more than rounding does.
         OutOfMemory: memory ran out on a single prompt.
     """
     source, pairs, groups = prompts.source, prompts.pairs, list[list[int]]()
-    if source.library is None:
+    if source.library is None or source.away:
         return
     lengths = np.asarray([len(pair.clean_tokens) for pair in pairs])
     for length in np.unique(lengths):  # the first prompts of each length

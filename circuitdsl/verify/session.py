@@ -175,6 +175,8 @@ class Session(AbstractContextManager["Session"]):
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
+        #: opens a model in another way, given a circuit, and the model's name, place and revision
+        self.opened: Callable[[Circuit, str, str, str | None], Model] | None = None
         self._known: dict[str, dict[Any, Any]] = {}
         self._prompts: Keep | None = None
 
@@ -247,6 +249,8 @@ class Session(AbstractContextManager["Session"]):
         folder = self.store.folder if self.store else None
 
         def opened(name: str, place: str, revision: str | None) -> Model:
+            if self.opened:
+                return self.opened(circuit, name, place, revision)
             return open_model(place, self.device, self.dtype, revision, folder, name)
 
         # the program may have changed weights since the last run: its own, or those that `model_of` has given it

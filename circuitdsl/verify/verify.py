@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
-from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Matters
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.away import Recipe, ask
 from circuitdsl.engine.prompts import Prompts, behaviour
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
@@ -34,7 +34,7 @@ from circuitdsl.verdicts import Verdict
 from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks, free
-from circuitdsl.verify.judged import in_order, judged, wanted
+from circuitdsl.verify.judged import in_order, wanted
 from circuitdsl.verify.measure import Done, by_prompts, measure, trouble
 from circuitdsl.verify.more import on_more_prompts
 from circuitdsl.verify.plan import plan, shape_of
@@ -137,7 +137,7 @@ def verify(
     found += [each.result(d) for each, d in zip(sampled, decisions[count:], strict=True)]
     found += [each.result(rule(each.evidence)) for each in properties if not each.wanted.in_family]
     if options.task is None:
-        found += judged(claims, lambda: import_module("circuitdsl.models.weights").weights_of(model.parts))
+        found += _judged(circuit, claims, model)
     bos = any(prompts.data.bos for prompts in by_task.values())
     memories = [prompts.cache for prompts in by_task.values() if isinstance(prompts.cache, Memory)]
     return Report(
@@ -156,6 +156,14 @@ def verify(
         measurements=besides,
         generalise=options.generalise,
     )
+
+
+def _judged(circuit: Circuit, claims: Sequence[Claim], model: Model) -> list[ClaimResult]:
+    """The records of the claims that need no run, where the model's weights are if one needs these."""
+    if not any(kind_of(claim).judge for claim in claims):
+        return []
+    found: list[ClaimResult] = ask(model, Recipe(circuit, "model"), "circuitdsl.verify.judged:on_model", model, claims)
+    return found
 
 
 def weigh_plans(

@@ -49,6 +49,7 @@ from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks
 from circuitdsl.verify.measure import by_prompts, having
+from circuitdsl.verify.portions import portions
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
 #: bytes of libraries that measuring imports, and of records
@@ -101,6 +102,7 @@ class TaskWork:
         measurements: distinct requests, nulls included.
         new: those of them that some prompt of the first look is not known of; `anew` is the work that they take there.
             These three are 0 where nobody asked what is known.
+        portions: into how many `least` and `most` are cut (`verify.portions`).
     """
 
     task: str
@@ -121,6 +123,7 @@ class TaskWork:
     anew: Work = Work()
     held: int = 0
     all_runs: int = 0
+    portions: tuple[int, int] = (0, 0)
 
 
 def work_of(
@@ -192,7 +195,11 @@ def _task_work(
     if any(request.uses_means for request in patches):
         count = max(MEAN_PROMPTS, len(data.pairs))
         start += Work(run_tokens=round(count * float(np.mean(lengths))), passes=-(-count // CHUNK))
-    steps = [_measuring(prompts, requests, everything[a:b]) for a, b in zip((0, *looks), looks, strict=False)]
+    spans = [everything[a:b] for a, b in zip((0, *looks), looks, strict=False)]
+    steps = [_measuring(prompts, requests, span) for span in spans]
+    before = sum(_portions(prompts, own, indices) for indices, own in nulls)
+    every = list(dict.fromkeys(request for p in plans for request in p.asked))
+    cut = [_portions(prompts, every, span) for span in spans]
     found = TaskWork(
         task=name,
         prompts=len(data.pairs),
@@ -208,6 +215,7 @@ def _task_work(
         least=start + steps[0],
         most=sum(steps, start),
         all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
+        portions=(before + cut[0], before + sum(cut)),
         held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
     )
     if known is None:
@@ -265,6 +273,14 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
     placed = (request for request in requests if request.patches or isinstance(request, Subgraph))
     names = dict.fromkeys(position for request in placed for position in request.positions)
     return sum((_on_group(prompts, circuits, patched, names, group) for group in groups), runs)
+
+
+def _portions(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
+    """How many portions one call of `measure` is cut into."""
+    wanted = [request for request in requests if request.needs_runs]
+    if not wanted or not len(indices):
+        return 0
+    return len(portions(prompts.data.pairs, wanted, indices, prompts.model, prompts.device))
 
 
 def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from circuitdsl import cli
+from circuitdsl.matrix import on_ray
 from circuitdsl.models.load import POCKET
+from tests.matrix.fake_ray import FakeRay
 
 IOI = """circuit ioi
 model "pocket"
@@ -61,6 +66,20 @@ def lab(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(models / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
+    """Makes a cluster that is played in this process."""
+
+    def make(*given: Any, **has: float) -> FakeRay:
+        made = FakeRay(*given, **has)
+        monkeypatch.setitem(sys.modules, "ray", made)
+        monkeypatch.setattr(on_ray, "SOON", 0.001)
+        monkeypatch.setattr(on_ray, "LOOK", 0.05)
+        return made
+
+    return make
 
 
 def run(line: str) -> int:

@@ -10,15 +10,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from circuitdsl.cli import matrix
+from circuitdsl.matrix import on_ray
+from circuitdsl.matrix.gpus import Need
+from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
 from tests.conftest import ROOT
 from tests.matrix.conftest import IOI, run
+from tests.matrix.test_shared import MUCH
 from tests.matrix.test_storage import without_times
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'circuitdsl[ray]'")
@@ -91,26 +97,26 @@ def kept(lab: Path, name: str = "r") -> dict[str, object]:
     return without_times(Results(Directory(lab / name)))
 
 
-def at_work() -> list[int]:
+def at_work(does: bytes = b"ray::Remote.verify") -> list[int]:
     """The processes that verify a cell now; Ray names a process after what it does."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::Remote.verify"):
+            if path.read_bytes().startswith(does):
                 found.append(int(path.parent.name))
         except OSError:
             continue
     return found
 
 
-def killing(times: int) -> threading.Thread:
+def killing(times: int, does: bytes = b"ray::Remote.verify") -> threading.Thread:
     """A thread that ends a worker in the middle of a cell, so many times, each another process."""
 
     def kill() -> None:
         ended: set[int] = set()
         until = time.monotonic() + 60
         while len(ended) < times and time.monotonic() < until:
-            for pid in set(at_work()) - ended:
+            for pid in set(at_work(does)) - ended:
                 os.kill(pid, signal.SIGKILL)
                 ended.add(pid)
                 break
@@ -132,6 +138,41 @@ def test_a_worker_that_is_killed_loses_nothing(lab: Path, cluster, undisturbed) 
     assert run(f"{LINE} --results r --ray {cluster.address} --no-cache") in (0, 1)
     thread.join()
     assert list(difference(kept(lab), undisturbed)) == []
+
+
+@pytest.fixture
+def in_portions(lab: Path, monkeypatch) -> str:
+    """A command line whose cells are cut into many portions, and are verified alone before."""
+    (lab / "much.circ").write_text(MUCH)
+    own = matrix._settings
+    monkeypatch.setattr(matrix, "_settings", lambda given: replace(own(given), portion=1e-4))
+    line = "verify much.circ --model pocket --seed 0 --seed 1 --no-cache"
+    assert run(f"{line} --results alone") in (0, 1)
+    return line
+
+
+def test_a_cell_that_several_workers_share_is_that_of_one_process_bit_for_bit(lab, cluster, in_portions) -> None:
+    most, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            most.append(len(at_work(b"ray::Remote.answer")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert run(f"{in_portions} --results r --ray {cluster.address}") in (0, 1)
+    over.set()
+    looking.join()
+    assert max(most) == 2
+    assert list(difference(kept(lab), kept(lab, "alone"))) == []
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_in_a_shared_cell_loses_nothing(lab, cluster, in_portions) -> None:
+    thread = killing(2, b"ray::Remote.answer")
+    assert run(f"{in_portions} --results r --ray {cluster.address}") in (0, 1)
+    thread.join()
+    assert list(difference(kept(lab), kept(lab, "alone"))) == []
 
 
 @pytest.mark.long
@@ -205,6 +246,31 @@ def test_other_versions_are_refused_before_anything_runs(lab: Path, cluster, ano
     said = capsys.readouterr().err
     assert "has 99.1 circuitdsl, and this process" in said and "install the same versions" in said
     assert not (lab / "r").exists()
+
+
+@pytest.mark.long
+def test_workers_with_a_quarter_of_a_gpu_work_side_by_side(lab: Path, cluster, monkeypatch) -> None:
+    """GPUs that Ray believes in: it starts four workers on one, and no fifth."""
+    node = cluster.add_node(num_cpus=6, num_gpus=1, object_store_memory=STORE)
+    monkeypatch.setattr(on_ray, "gpu_bytes", lambda _: 80 * 10**9)
+    needs = {"pocket": Need(0.25, 10**9), "small": Need(1.0)}
+    monkeypatch.setattr(on_ray, "needs_of", lambda some, *_: {session_of(each): needs[each.model] for each in some})
+    most, over = {0: 0}, threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            most[0] = max(most[0], len(at_work(b"ray::Remote")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    seeds = " ".join(f"--seed {seed}" for seed in range(8))
+    line = f"verify ioi.circ --model pocket --model small {seeds} --prompts 512 --no-early-stop --no-cache"
+    assert run(f"{line} --results r --ray {cluster.address}") in (0, 1)
+    over.set()
+    looking.join()
+    cluster.remove_node(node)
+    assert most[0] == 4
+    assert {record.state for record in Results(Directory(lab / "r")).records()} == {"done"} and len(kept(lab)) == 16
 
 
 def test_workers_are_started_here_where_no_address_is_given(lab: Path, capsys) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from circuitdsl.errors import UserError
 from circuitdsl.matrix.cell import Cell
-from circuitdsl.matrix.on_ray import _check_answers
+from circuitdsl.matrix.cluster import check_answers
 from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.queue import Queue
 from tests.matrix.conftest import run
@@ -74,9 +74,9 @@ def test_without_ray_it_is_said_what_to_install(lab: Path, monkeypatch, capsys: 
 )
 def test_an_address_that_nobody_answers_is_said_at_once(address: str) -> None:
     with pytest.raises(UserError, match="nobody answers at"):
-        _check_answers(address)
+        check_answers(address)
 
 
 def test_an_address_that_somebody_answers_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        _check_answers(f"127.0.0.1:{server.getsockname()[1]}")
+        check_answers(f"127.0.0.1:{server.getsockname()[1]}")

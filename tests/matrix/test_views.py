@@ -196,12 +196,14 @@ def test_a_dry_run_says_what_it_takes_and_does_nothing(lab: Path, capsys: pytest
     before = sorted(lab.iterdir())
     assert run("run --dry-run") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [line[:3] for line in lines[1:4]] == [
-        ["pocket", "cpu", "6"],
-        ["small", "cpu", "6"],
-        ["all", "12", *lines[3][2:3]],
+    assert [line[:5] for line in lines[1:5]] == [
+        ["ioi.circ", "pocket", "cpu", "3", "1"],
+        ["weights.circ", "pocket", "cpu", "3", "0"],
+        ["ioi.circ", "small", "cpu", "3", "1"],
+        ["weights.circ", "small", "3", "0", "0"],
     ]
-    assert "GPU hours: 0, all of it runs on the CPU" in " ".join(map(" ".join, lines))
+    assert lines[5][:3] == ["all", "12", "6"]
+    assert "CPU hours:" in " ".join(map(" ".join, lines)) and "GPU" not in " ".join(map(" ".join, lines))
     assert sorted(lab.iterdir()) == before
 
 

@@ -30,12 +30,15 @@ def of_prompts(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
     Where the prompts are the sequences themselves, the cache knows their numbers.
     """
     known = prompts.cache if prompts.data.task == RANDOM else None
+    what = f"{__name__}:scores"
     if known is None:
-        return _read(prompts, request, indices)
-    return known.of_prompts(request, lambda: _read(prompts, request, np.arange(len(prompts.pairs))))[indices]
+        found: Array = prompts.ask(what, request, indices)
+        return found
+    return known.of_prompts(request, lambda: prompts.ask(what, request, np.arange(len(prompts.pairs))))[indices]
 
 
-def _read(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
+def scores(prompts: Prompts, request: HeadScore, indices: Array) -> Array:
+    """The score on some sequences, computed now."""
     import torch
 
     from circuitdsl.engine import runs as engine

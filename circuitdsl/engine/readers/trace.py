@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from circuitdsl.circuit.nodes import Node, Positions
 from circuitdsl.engine.prompts import Array, Prompts
 from circuitdsl.measurements.trace import TraceRequest
 from circuitdsl.models.errors import NotTraced
@@ -56,13 +57,14 @@ def absent(prompts: Prompts, request: TraceRequest) -> str:
 
 def _firings(prompts: Prompts, request: TraceRequest) -> list[Firing | None]:
     """Each prompt's firing of a traced head from one position to another, or None; found once."""
+    what = request.head, request.source, request.target
+    return prompts.once(what, lambda: prompts.ask(f"{__name__}:firings", *what))
+
+
+def firings(prompts: Prompts, head: Node, source: Positions, target: Positions) -> list[Firing | None]:
+    """Each prompt's firing of a traced head from one position to another, or None; raises `NotTraced`."""
     from circuitdsl.engine.trace import fired
 
-    what = request.head, request.source, request.target
-
-    def make() -> list[Firing | None]:
-        groups = fired(prompts.model, prompts.pairs, *what, prompts.max_memory)
-        found = {number: firing for _, firings in groups for number, firing in firings.items()}
-        return [found.get(number) for number in range(len(prompts.pairs))]
-
-    return prompts.once(what, make)
+    groups = fired(prompts.model, prompts.pairs, head, source, target, prompts.max_memory)
+    found = {number: firing for _, some in groups for number, firing in some.items()}
+    return [found.get(number) for number in range(len(prompts.pairs))]

@@ -1,0 +1,81 @@
+"""What is asked of a model that another process holds: a function by its name, and what it is given.
+
+Whoever measures on a model that is away has no tensors of it. A `Recipe` says how prompts are made, so that the process
+that holds the model makes the same ones for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, Protocol
+from uuid import uuid4
+
+from circuitdsl.circuit.claims import Circuit, TaskUse
+from circuitdsl.errors import UserError
+from circuitdsl.models.model import Model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """What is asked: prompts on the model of a circuit, or this model.
+
+    Attributes:
+        of: the prompts of a `task` of the circuit, those of a task under `another` corruption, those for the
+            `properties` of a task, or `random` tokens; or the `model`, without prompts.
+        use: the task.
+        keeps: whether runs that were made for the scores are kept.
+        key: a name of its own.
+    """
+
+    circuit: Circuit | None
+    of: Literal["task", "another", "properties", "random", "model"]
+    use: TaskUse | None = None
+    keeps: bool = True
+    key: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A function, "module:name", which is given the prompts or the model of a recipe, and more."""
+
+    recipe: Recipe
+    function: str
+    given: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The answer to a call for which memory ran out: why, and what to do."""
+
+    why: str
+    hint: str = ""
+
+
+class Away(Protocol):
+    """Has calls answered by processes that hold the model."""
+
+    def __call__(self, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+        """The answers as they come: the number of the call, and what its function gives, or that memory ran out.
+
+        Raises:
+            UserError: what a function raises, or that nobody can answer.
+        """
+
+
+def answered(function: str, of: Any, *given: Any) -> Any:
+    """What a function, "module:name", gives for prompts or a model."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)(of, *given)
+
+
+def ask(source: Model, recipe: Recipe | None, function: str, here: Any, *given: Any) -> Any:
+    """What a function gives for `here`, the prompts or the model; where the model is away, for those of the recipe."""
+    if source.away is None:
+        return answered(function, here, *given)
+    assert recipe is not None, "prompts on a model that is away are made with a recipe"
+    ((_, found),) = source.away([Call(recipe, function, given)])
+    if isinstance(found, Short):
+        raise UserError(f"memory ran out: {found.why}", found.hint)
+    return found
