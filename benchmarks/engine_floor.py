@@ -19,7 +19,8 @@ from torch import Tensor
 
 from benchmarks.engine_workloads import EVERY, Workload
 from circuitdsl.circuit.nodes import Edge
-from circuitdsl.models.parts import Transformer
+from circuitdsl.models.experts import Experts
+from circuitdsl.models.parts import Attention, Transformer
 from circuitdsl.models.products import linear
 
 #: operations, by (inputs, outputs) of the product; attention's products under (d_head, 0)
@@ -52,11 +53,12 @@ def _edge(work: Work, model: Transformer, edge: Edge, at: list[int], length: int
     attn = model.blocks[layer].attn
     changed = at if edge.receiver.port == "q" else list(range(at[0], length))
     changed = [t for t in changed if t == length - 1] if layer == last else changed
-    _add(work, d, size, len(at))
+    _add(work, d, size * _heads_at_once(attn, edge.receiver.port), len(at))
     for t in changed:
         _attention(work, size, 1, t + 1)
-    _add(work, size, d, len(changed))
-    _mlp(work, model, len(changed))
+    _add(work, size if attn.post is None else size * attn.n_heads, d, len(changed))
+    if not model.parallel:
+        _mlp(work, model, layer, len(changed))
     steps = length - at[0]
     for later in range(layer + 1, model.n_layers):
         width = 1 if later == last else steps
@@ -65,8 +67,14 @@ def _edge(work: Work, model: Transformer, edge: Edge, at: list[int], length: int
         for t in range(length - width, length):
             _attention(work, size, attn.n_heads, t + 1)
         _add(work, attn.n_heads * size, d, width)
-        _mlp(work, model, width)
+        _mlp(work, model, later, width)
     _add(work, d, 2, 1)
+
+
+def _heads_at_once(attn: Attention, port: str) -> int:
+    """Heads whose queries or keys must be known for those of one of them: all, where one norm is of all together."""
+    norm = {"q": attn.q_norm, "k": attn.k_norm}.get(port)
+    return 1 if norm is None else len(norm.gain) // attn.d_head
 
 
 def _add(work: Work, inputs: int, outputs: int, rows: int) -> None:
@@ -78,10 +86,13 @@ def _attention(work: Work, size: int, heads: int, keys: int) -> None:
     work[size, 0] += 4 * size * heads * keys
 
 
-def _mlp(work: Work, model: Transformer, rows: int) -> None:
-    mlp = model.blocks[0].mlp
-    _add(work, model.d_model, model.d_mlp, rows if getattr(mlp, "gate", None) is None else 2 * rows)
-    _add(work, model.d_mlp, model.d_model, rows)
+def _mlp(work: Work, model: Transformer, layer: int, rows: int) -> None:
+    mlp = model.blocks[layer].mlp
+    if isinstance(mlp, Experts):
+        _add(work, model.d_model, len(mlp.experts), rows)
+        rows, mlp = rows * mlp.chosen, mlp.experts[0]
+    _add(work, model.d_model, mlp.width, rows if mlp.gate is None else 2 * rows)
+    _add(work, mlp.width, model.d_model, rows)
 
 
 class Rates:
@@ -101,8 +112,9 @@ class Rates:
     @property
     def best(self) -> float:
         """The fastest product of the model's layers; small products are put at its rate."""
-        d = self.model.d_model
-        return max(self.of(*shape) for shape in ((d, d), (d, self.model.d_mlp), (self.model.d_mlp, d)))
+        d, mlp = self.model.d_model, self.model.blocks[0].mlp
+        width = (mlp.experts[0] if isinstance(mlp, Experts) else mlp).width
+        return max(self.of(*shape) for shape in ((d, d), (d, width), (width, d)))
 
     def _measured(self, inputs: int, outputs: int) -> float:
         like = self.model.W_E

@@ -54,6 +54,7 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
+    _refuse_left_out(directory, sorted(info["unexpected_keys"]), tensors)
     return model
 
 
@@ -68,6 +69,22 @@ def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> N
         if numbers and numbers[0] >= layers:
             raise BrokenWeights(
                 f"config.json in {directory} gives the model {layers} layers, and the weights have more: {key}"
+            )
+
+
+def _refuse_left_out(directory: Path, unexpected: list[str], tensors: Mapping[str, Any]) -> None:
+    """Raise `BrokenWeights` where a layer in the files has maps or norms that the configuration leaves out.
+
+    Files may hold other tensors that no model needs, such as masks: those are no `weight`, and no bias of one.
+    """
+    for key in unexpected:
+        whole, _, kind = key.rpartition(".")
+        map_of = f".{whole}.weight"
+        used = kind == "weight" or (kind == "bias" and any(map_of.endswith(f".{name}") for name in tensors))
+        if used and any(part.isdigit() for part in whole.split(".")):
+            raise BrokenWeights(
+                f"the weights in {directory} hold {key}, which its config.json leaves out",
+                "put the model's own config.json beside its weights",
             )
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from circuitdsl import cli
+from circuitdsl.errors import UserError
 from circuitdsl.models.agreement import forward
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.families import FAMILIES, REFUSED
@@ -24,7 +25,7 @@ from circuitdsl.models.parts import Attention, Linear
 from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
 from tests.families import ROWS
-from tests.models.test_load import KINDS, SMALL, save
+from tests.models.test_load import KINDS, SMALL, edit_config, save
 
 #: what is particular to a family, read otherwise
 HEADS: dict[str, Callable[[Attention], Attention]] = {
@@ -57,6 +58,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     "phi": {"b_U": None},
     "opt": {"W_pos": None},
 }
+EMPTY = torch.tensor(-1e4)
 CASES = [
     (kind, field, change)
     for field, changes in (("heads", HEADS), ("mlp", MLPS), ("about", ABOUT))
@@ -126,6 +128,27 @@ def test_what_a_family_may_say_and_is_not_known(
         load_model(save(kind, tmp_path, **options), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("phi", {"qk_layernorm": False}, r"hold model\.layers\.0\.self_attn\.k_layernorm\.\w+, which its config"),
+        ("falcon", {"bias": False}, r"hold transformer\.h\.0\.mlp\.dense_4h_to_h\.bias, which its config"),
+        ("opt", {"ffn_dim": 20}, r"do not fit its config\.json"),
+        ("mixtral", {"num_local_experts": 3}, r"do not fit its config|hold .*experts"),
+        ("qwen3_moe", {"mlp_only_layers": []}, r"the weights in .* lack model\.layers\.0\.mlp\.experts"),
+        ("gptj", {"rotary_dim": 3}, "transformers cannot run|is not made as|is not the sum"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration(
+    kind: str, change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    save(kind, tmp_path)
+    edit_config(tmp_path, **change)
+    with pytest.raises(UserError, match=message) as refused:
+        load_model(tmp_path, device="cpu")
+    assert "\n" not in refused.value.message
+
+
 def save_gemma3(path: Path) -> dict[str, Tensor]:
     """A Gemma 3 that sees images, as Hugging Face saves it; its tensors."""
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -157,3 +180,10 @@ def test_the_text_model_of_a_gemma_that_sees_images_is_read_alone(tmp_path: Path
         with torch.inference_mode():
             assert (forward(model, tokens) - whole(tokens).logits).abs().max() < 1e-4
     assert vocabulary_size(tmp_path) == SMALL["vocab_size"]
+
+
+def test_masks_that_old_files_hold_are_no_weights(tmp_path: Path) -> None:
+    tensors = load_file(save("gpt2", tmp_path) / "model.safetensors")
+    masks = {"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16).tril(), "transformer.h.0.attn.masked_bias": EMPTY}
+    save_file(tensors | masks, tmp_path / "model.safetensors", {"format": "pt"})
+    load_model(tmp_path, device="cpu")
