@@ -12,6 +12,9 @@ from pathlib import Path
 
 from circuitdsl.errors import UserError
 
+#: bytes that are read of a file at first: room for all that may be read takes time, where most files are small
+AT_FIRST = 2**16
+
 
 class Unreadable(Exception):
     """Why a file is not read, in a few words."""
@@ -40,7 +43,9 @@ def read_ordinary(path: Path, limit: int) -> bytes:
     """What a file holds; raises what `opened` raises."""
     with opened(path, limit) as stream:
         try:
-            found = stream.read(limit + 1)
+            found = stream.read(min(limit + 1, AT_FIRST))
+            if len(found) == AT_FIRST:
+                found += stream.read(limit + 1 - AT_FIRST)
         except OSError as error:
             raise Unreadable(error.strerror or str(error)) from None
     if len(found) > limit:

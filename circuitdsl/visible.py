@@ -21,7 +21,7 @@ _UNSEEN = re.compile(
 _COMMAND = re.compile(r"##(?=\w*\[)|^[^\S\n]*:(?=:)", re.MULTILINE)
 #: an escape in JSON
 _ESCAPED = re.compile(r"\\(?:u.{4}|.)")
-_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+_MARKUP = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#x27;"))
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -54,7 +54,11 @@ def harmless(text: str) -> str:
 
 def escape(text: str) -> str:
     """A text for HTML or XML, between tags or in the quotes of an attribute."""
-    shown = visible(text, "\n\t").translate(_MARKUP)
+    shown = visible(text, "\n\t")
+    for sign, written in _MARKUP:
+        shown = shown.replace(sign, written)
+    if "##" not in shown and "::" not in shown:
+        return shown
     return _COMMAND.sub(lambda found: f"{found[0][:-1]}&#{ord(found[0][-1])};", shown)
 
 

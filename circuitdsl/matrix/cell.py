@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
 from circuitdsl.report.behind import Interval
+from circuitdsl.report.reading import plain
 from circuitdsl.verdicts import VERDICTS
 from circuitdsl.version import __version__
 
@@ -43,10 +45,10 @@ class Cell:
     model_sha256: str = ""
     circuitdsl: str = __version__
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the cell is known by: a hash of all of it."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        return sha256(json.dumps(plain(self), sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -85,7 +87,7 @@ class ClaimRow:
     unit: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What became of a cell.
 
@@ -108,4 +110,4 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record as a results directory keeps it."""
-        return {"schema": SCHEMA, "key": self.cell.key, **asdict(self)}
+        return {"schema": SCHEMA, "key": self.cell.key, **plain(self)}

@@ -15,9 +15,9 @@ from circuitdsl.matrix.asking import as_written, asked
 from circuitdsl.matrix.cell import Cell
 from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.matrix.worker import Settings
-from circuitdsl.report.numbers import plain
+from circuitdsl.report.numbers import duration, plain
 from circuitdsl.report.shown import Shown
-from circuitdsl.verify.forecast import duration, size
+from circuitdsl.verify.forecast import size
 from circuitdsl.verify.portions import Cut, cutting
 from circuitdsl.verify.session import Session
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from circuitdsl.matrix.cell import ClaimRow
+from circuitdsl.matrix.cell import NOT_APPLICABLE, ClaimRow
 from circuitdsl.matrix.shown import summary
-from circuitdsl.matrix.table import SIGNS, Group, SpecTable, Table
+from circuitdsl.matrix.table import SIGNS, Entry, SpecTable, Table
 from circuitdsl.report.numbers import figure, interval
 from circuitdsl.report.page.build import style
 from circuitdsl.report.report import Measured
@@ -60,7 +60,7 @@ def _legend() -> Iterator[str]:
 
 
 def _kind(outcome: str) -> str:
-    return "none" if outcome == "not applicable" else outcome
+    return "none" if outcome == NOT_APPLICABLE else outcome
 
 
 def _failed(found: Table) -> Iterator[str]:
@@ -77,9 +77,10 @@ def _table(spec: SpecTable) -> Iterator[str]:
     yield "<div class='matrix' tabindex='0'>\n<table>\n<thead>"
     yield from _headings(spec)
     yield "</thead>\n<tbody>"
+    columns = [(group, seed, place) for group, seeds in spec.groups.items() for place, seed in enumerate(seeds)]
     for number, line in enumerate(spec.lines):
         where = f"<span class='number'>{line.line or ''}</span>"
-        cells = "".join(_cell(spec, number, group, seed) for group, seeds in spec.groups.items() for seed in seeds)
+        cells = "".join(_cell(spec.entries.get((number, group, seed)), place) for group, seed, place in columns)
         yield f"<tr><th class='what' scope='row'>{where}<code>{escape(spec.named(line))}</code></th>{cells}</tr>"
     yield "</tbody>\n</table>\n</div>"
 
@@ -113,18 +114,14 @@ def _first(number: int, *more: str) -> str:
     return f" class='{names}'" if names else ""
 
 
-def _cell(spec: SpecTable, number: int, group: Group, seed: str) -> str:
-    entry, place = spec.entries.get((number, group, seed)), spec.groups[group].index(seed)
+def _cell(entry: Entry | None, place: int) -> str:
     if entry is None:
         return f"<td{_first(place)}></td>"
     outcome = entry.row.outcome
     said = escape(". ".join(filter(None, (_figure(entry.row), entry.row.reason))) or outcome)
     sign = f"<span role='img' aria-label='{outcome}'>{SIGNS[outcome]}</span>"
-    inside = (
-        f"<a href='{quote(entry.report, errors='replace')}'>{sign}</a>"
-        if entry.report and outcome != "not applicable"
-        else sign
-    )
+    leads = entry.report and outcome != NOT_APPLICABLE
+    inside = f"<a href='{quote(entry.report, errors='replace')}'>{sign}</a>" if leads else sign
     return f'<td{_first(place, _kind(outcome))} title="{outcome}: {said}">{inside}</td>'
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from circuitdsl.errors import UserError
@@ -30,10 +30,11 @@ INDEX, TABLE, PAGE = "index.json", "table.csv", "table.html"
 
 
 class Results:
-    """What is kept of a matrix."""
+    """What is kept of a matrix. A cell that is done stays as it is: its record is read once."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._done: dict[str, Record] = {}
 
     def keys(self) -> frozenset[str]:
         """The keys of the cells of which something is kept."""
@@ -46,6 +47,8 @@ class Results:
         Raises:
             UserError: the file cannot be read.
         """
+        if key in self._done:
+            return self._done[key]
         text = self.storage.read(f"{CELLS}/{key}.json")
         if text is None:
             return None
@@ -54,7 +57,14 @@ class Results:
             found: Record = read(Record, body)
         except (ValueError, RecursionError):
             return None
-        return found if isinstance(body, dict) and body.get("schema") == SCHEMA and found.cell.key == key else None
+        if body.get("schema") != SCHEMA or found.cell.key != key:
+            return None
+        self._remember(found)
+        return found
+
+    def _remember(self, record: Record) -> None:
+        if record.state == "done":
+            self._done[record.cell.key] = record
 
     def records(self, keys: Iterable[str] | None = None) -> list[Record]:
         """The records of some cells, in their order; or of all, and of those whose files have changed the newest."""
@@ -71,6 +81,7 @@ class Results:
         if record.report:
             self.storage.write(record.report, as_text(reports))
         self.storage.write(f"{CELLS}/{record.cell.key}.json", json_text(record.to_json(), indent=1) + "\n")
+        self._remember(record)
 
     def summarize(self) -> None:
         """Write the index, the table and the page, of everything that is kept now."""
@@ -79,21 +90,22 @@ class Results:
 
         records = self.records()
         made = table(records)
-        self.storage.write(INDEX, json_text(index(records), indent=1) + "\n")
+        self.storage.write(INDEX, index(records))
         self.storage.write(TABLE, csv_text(records))
         self.storage.write(PAGE, page(made))
 
 
-def index(records: Iterable[Record]) -> dict[str, Any]:
-    """The index of some cells (`matrix/schema.json`)."""
-    cells = []
-    for record in records:
-        counted = Counter(row.outcome for row in record.claims)
-        about = asdict(record)
-        del about["claims"], about["log"]
-        claims = {outcome: counted[outcome] for outcome in OUTCOMES}
-        cells.append({"key": record.cell.key, **about, "claims": claims})
-    return {"schema": SCHEMA, "cells": cells}
+def index(records: Iterable[Record]) -> str:
+    """The index of some cells (`matrix/schema.json`), with a line for each."""
+    cells = ",\n".join(json_text(_in_index(record)) for record in records)
+    return f'{{"schema": {SCHEMA}, "cells": [\n{cells}\n]}}\n'
+
+
+def _in_index(record: Record) -> dict[str, Any]:
+    counted = Counter(row.outcome for row in record.claims)
+    about = replace(record, claims=(), log=()).to_json()
+    del about["schema"], about["log"]
+    return about | {"claims": {outcome: counted[outcome] for outcome in OUTCOMES}}
 
 
 def _order(cell: Cell) -> tuple[str, ...]:

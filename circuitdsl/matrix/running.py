@@ -17,7 +17,7 @@ from circuitdsl.errors import NOT_RUN
 from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow, Record
 from circuitdsl.matrix.results import Results, report_name
 from circuitdsl.matrix.worker import Settings, Told, Verified, Worker
-from circuitdsl.verify.forecast import duration
+from circuitdsl.report.numbers import duration
 
 if TYPE_CHECKING:
     from circuitdsl.verify.verify import Progress

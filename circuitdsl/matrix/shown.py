@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -28,8 +29,8 @@ def show(found: Table, console: Console) -> None:
     """Print the table of every spec, what the signs mean, what could not be run or asked, and the counts."""
     for spec in found.specs:
         console.print(Text.assemble((spec.spec, "bold"), (f"  {spec.shared}", "dim")))
-        for groups in _pieces(spec, console.width):
-            console.print(_grid(spec, groups, console.width))
+        for piece in _pieces(spec, console.width):
+            console.print(_grid(spec, piece, console.width))
             console.print()
     used = found.counts
     signs = [(f"{SIGNS[outcome]} {outcome}   ", STYLES[outcome]) for outcome in SIGNS if outcome in used]
@@ -48,22 +49,29 @@ def summary(found: Table) -> str:
     return f"{cells} cell{'s' * (cells != 1)}{some}: {words or 'nothing was asked'}"
 
 
-def _pieces(spec: SpecTable, width: int) -> Iterator[list[Group]]:
-    """The groups of columns, as many at a time as there is room for beside the claims."""
-    piece: list[Group] = []
+def _pieces(spec: SpecTable, width: int) -> Iterator[dict[Group, tuple[str, ...]]]:
+    """The columns, as many at a time as there is room for beside the claims: groups, with their seeds."""
+    piece: dict[Group, tuple[str, ...]] = {}
     left = room = width - _LINE - _CLAIM - 2 * _GAP
-    for group in spec.groups:
-        needed = _width(spec, group) + _GAP
-        if piece and needed > left:
-            yield piece
-            piece, left = [], room
-        piece.append(group)
-        left -= needed
+    for group, seeds in spec.groups.items():
+        for some in _parts(seeds, room - _GAP):
+            needed = _width(spec, group, some) + _GAP
+            if piece and (needed > left or group in piece):
+                yield piece
+                piece, left = {}, room
+            piece[group] = some
+            left -= needed
     yield piece
 
 
-def _width(spec: SpecTable, group: Group) -> int:
-    return max(map(len, _heading(spec, group).split("\n")))
+def _parts(seeds: tuple[str, ...], room: int) -> Iterator[tuple[str, ...]]:
+    """The seeds, as many at a time as there is room for."""
+    many = max(1, (room + 1) // (max(map(len, seeds)) + 1))
+    return (seeds[at : at + many] for at in range(0, len(seeds), many))
+
+
+def _width(spec: SpecTable, group: Group, seeds: Sequence[str]) -> int:
+    return max(map(len, _heading(spec, group, seeds).split("\n")))
 
 
 def _in_row(seeds: Sequence[str], texts: Sequence[str]) -> str:
@@ -72,35 +80,34 @@ def _in_row(seeds: Sequence[str], texts: Sequence[str]) -> str:
     return " ".join(text.ljust(wide) for text in texts)
 
 
-def _heading(spec: SpecTable, group: Group) -> str:
+def _heading(spec: SpecTable, group: Group, seeds: Sequence[str]) -> str:
     options = "" if spec.shared else group.options
-    seeds = spec.groups[group]
     return "\n".join(filter(None, (group.model, group.task, options, _in_row(seeds, seeds).strip())))
 
 
-def _grid(spec: SpecTable, groups: Sequence[Group], width: int) -> Grid:
-    left = width - _LINE - sum(_width(spec, group) + _GAP for group in groups) - 2 * _GAP
+def _grid(spec: SpecTable, piece: Mapping[Group, Sequence[str]], width: int) -> Grid:
+    left = width - _LINE - sum(_width(spec, *column) + _GAP for column in piece.items()) - 2 * _GAP
     wide = max(_CLAIM, min(left, max(len(spec.named(line)) for line in spec.lines)))
     grid = Grid(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
     grid.add_column("", justify="right", width=_LINE)
-    seeds = ", and seeds" if any(seed for group in groups for seed in spec.groups[group]) else ""
+    seeds = ", and seeds" if any(seed for seeds in piece.values() for seed in seeds) else ""
     grid.add_column(f"claim{seeds}", no_wrap=True, overflow="ellipsis", width=wide, vertical="bottom")
-    for group in groups:
-        grid.add_column(_heading(spec, group), no_wrap=True, width=_width(spec, group))
+    for column in piece.items():
+        grid.add_column(_heading(spec, *column), no_wrap=True, width=_width(spec, *column))
     for number, line in enumerate(spec.lines):
-        signs = [_signs(spec, number, group) for group in groups]
+        signs = [_signs(spec, number, *column) for column in piece.items()]
         if any(signs):
             grid.add_row(Text(str(line.line or ""), "dim"), Text(spec.named(line)), *signs)
     return grid
 
 
-def _signs(spec: SpecTable, number: int, group: Group) -> Text:
+def _signs(spec: SpecTable, number: int, group: Group, seeds: Sequence[str]) -> Text:
     """A sign for each seed; a blank where the claim was not asked."""
-    shown, seeds = Text(), spec.groups[group]
-    for seed in seeds:
-        entry = spec.entries.get((number, group, seed))
-        sign, style = (SIGNS[entry.row.outcome], STYLES[entry.row.outcome]) if entry else ("", "")
-        shown.append(f"{_in_row(seeds, [sign])} ", style)
+    shown, wide = Text(), max(map(len, seeds)) + 1
+    found = (entry.row.outcome if (entry := spec.entries.get((number, group, seed))) else None for seed in seeds)
+    for outcome, alike in groupby(found):
+        sign, style = (SIGNS[outcome], STYLES[outcome]) if outcome else ("", "")
+        shown.append(sign.ljust(wide) * len(list(alike)), style)
     shown.rstrip()
     return shown
 

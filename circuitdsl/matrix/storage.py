@@ -48,11 +48,11 @@ class Directory:
 
     def read(self, name: str) -> str | None:
         path = self.path / name
-        if not path.exists():
-            return None
         try:
             return read_ordinary(path, BYTES).decode("utf-8")
         except (Unreadable, UnicodeDecodeError) as reason:
+            if not path.exists():
+                return None
             raise UserError(f"cannot read {path}: {reason}", hint="remove it, and run again with --resume") from None
 
     def write(self, name: str, text: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
 
 from circuitdsl.matrix.cell import OUTCOMES, Cell, ClaimRow, Outcome, Record
 from circuitdsl.report.comma import comma_separated
@@ -18,8 +20,7 @@ SIGNS: Mapping[Outcome, str] = {
 ALL_CLAIMS = "all claims"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Columns that differ in nothing but their seed."""
 
     model: str
@@ -30,8 +31,7 @@ class Group:
         return " · ".join(filter(None, (self.model, self.task, self.options)))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A row of the table: a claim of a spec."""
 
     circuit: str
@@ -68,10 +68,13 @@ class SpecTable:
         options = {group.options for group in self.groups}
         return options.pop() if len(options) == 1 else ""
 
+    @cached_property
+    def _several(self) -> bool:
+        return len({each.circuit for each in self.lines if each.circuit}) > 1
+
     def named(self, line: Line) -> str:
         """A claim, after the name of its circuit where the spec has several."""
-        several = len({each.circuit for each in self.lines if each.circuit}) > 1
-        return f"{line.circuit}: {line.claim}" if several and line.circuit else line.claim
+        return f"{line.circuit}: {line.claim}" if self._several and line.circuit else line.claim
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,13 @@ def _of_spec(spec: str, records: Sequence[Record]) -> SpecTable:
     placed: dict[tuple[tuple[str, int], Group, str], Entry] = {}
     own = list(dict.fromkeys(row.task for each in records if not each.cell.task for row in each.claims if row.task))
     for record in records:
-        seed = seed_text(record.cell)
+        seed, groups = seed_text(record.cell), _groups(record, own)
         for row in record.claims or (_failure(record),):
-            lines.setdefault((row.circuit, row.line), row.claim)
-            for group in _groups(record, row, own):
+            key = row.circuit, row.line
+            lines.setdefault(key, row.claim)
+            for group in groups.get(row.task) or groups[None]:
                 seeds.setdefault(group, {})[seed] = None
-                placed[(row.circuit, row.line), group, seed] = Entry(row, record.report)
+                placed[key, group, seed] = Entry(row, record.report)
     order = sorted(lines)
     place = {key: number for number, key in enumerate(order)}
     return SpecTable(
@@ -127,15 +131,22 @@ def _failure(record: Record) -> ClaimRow:
     return ClaimRow("", 0, ALL_CLAIMS, None, "error", record.error)
 
 
-def _groups(record: Record, row: ClaimRow, own: Sequence[str]) -> Iterator[Group]:
-    """The groups that a claim's outcome stands under; of a claim without a task, those of all tasks of its cell.
+def _groups(record: Record, own: Sequence[str]) -> dict[str | None, list[Group]]:
+    """The groups that outcomes of a cell stand under, by the task of the claim.
 
-    Where none of these was reached, they are the spec's `own`, as other cells know them.
+    A claim without a task (None) stands under all tasks of its cell; where none of these was reached, under the
+    spec's `own`, as other cells know them.
     """
-    cell, options = record.cell, ", ".join(f"{name} = {_text(value)}" for name, value in record.cell.options.items())
-    reached = [row.task] if row.task else list(dict.fromkeys(each.task for each in record.claims if each.task))
-    for task in [cell.task] if cell.task else reached or own or [""]:
-        yield Group(cell.model, task, options)
+    cell, options = record.cell, _options(record.cell, ", ", " = ")
+    if cell.task:
+        return {None: [Group(cell.model, cell.task, options)]}
+    reached = dict.fromkeys(row.task for row in record.claims if row.task)
+    found: dict[str | None, list[Group]] = {task: [Group(cell.model, task, options)] for task in reached}
+    return found | {None: [Group(cell.model, task, options) for task in reached or own or [""]]}
+
+
+def _options(cell: Cell, between: str, equal: str) -> str:
+    return between.join(f"{name}{equal}{_text(value)}" for name, value in cell.options.items())
 
 
 def _text(value: Any) -> str:
@@ -160,14 +171,13 @@ COLUMNS = (
 
 def csv_text(records: Iterable[Record]) -> str:
     """A line for each claim in each cell, under a line of headings; fractions are fractions."""
-    rows = (
-        (
-            record.cell.spec,
-            *(row.circuit, row.line, row.claim, record.cell.model, record.cell.task or row.task or ""),
-            *(seed_text(record.cell), " ".join(f"{k}={_text(v)}" for k, v in record.cell.options.items())),
+    return comma_separated(chain([COLUMNS], chain.from_iterable(map(_csv, records))))
+
+
+def _csv(record: Record) -> Iterator[tuple[object, ...]]:
+    cell, seed, options = record.cell, seed_text(record.cell), _options(record.cell, " ", "=")
+    for row in record.claims or (_failure(record),):
+        yield (
+            *(cell.spec, row.circuit, row.line, row.claim, cell.model, cell.task or row.task or "", seed, options),
             *(row.outcome, row.name, row.value, *(row.ci or (None, None)), row.unit, row.reason, record.report),
         )
-        for record in records
-        for row in record.claims or (_failure(record),)
-    )
-    return comma_separated([COLUMNS, *rows])

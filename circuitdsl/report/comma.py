@@ -6,6 +6,8 @@ import csv
 from collections.abc import Iterable
 from types import SimpleNamespace
 
+_FORMULA = frozenset("=+-@\t\r")
+
 
 def comma_separated(rows: Iterable[Iterable[object]]) -> str:
     """Rows as lines. A text that a spreadsheet would run as a formula has an apostrophe before it."""
@@ -16,4 +18,4 @@ def comma_separated(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell

@@ -33,6 +33,13 @@ def value(measured: Measured) -> str:
     return plain(measured.value)
 
 
+def duration(seconds: float) -> str:
+    """`4.1 s`, `12 min`, `1.5 h`"""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def figure(found: Measured | None) -> str:
     """The figure of a claim in its unit, with its name where the claim does not say it."""
     if found is None:

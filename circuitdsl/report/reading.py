@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 
 @cache
@@ -29,7 +30,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def read(kind: Any, value: Any, where: str = "") -> Any:
+def read(kind: Any, value: Any) -> Any:
     """A value of a type, read from what `json.loads` made of it.
 
     A record is read field by field: a field with a default may be missing, and keys that are no fields are ignored. A
@@ -37,44 +38,126 @@ def read(kind: Any, value: Any, where: str = "") -> Any:
 
     Args:
         kind: a dataclass, `X | None`, a `Literal`, a `tuple`, a `dict`, `Any`, or a plain type.
-        where: what messages call the value, such as `claims[3].verdict`.
 
     Raises:
-        ValueError: the value, or a part of it, is of another type.
+        ValueError: the value, or a part of it, is of another type; the message names the part: `claims[3].verdict`.
     """
+    try:
+        return _reader(kind)(value)
+    except _Wrong as wrong:
+        raise ValueError(f"{wrong.place.lstrip('.') or 'it'} {wrong.said}") from None
+
+
+class _Wrong(Exception):
+    """What is wrong with a part of a value, and where in the value that part is."""
+
+    def __init__(self, said: str, place: str = "") -> None:
+        self.said, self.place = said, place
+
+    def inside(self, place: str) -> _Wrong:
+        """The same of a value of which this one is a part."""
+        return _Wrong(self.said, f"{place}{self.place}")
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads values of a type; it is made once, since results of a matrix have millions of them."""
     origin, inside = get_origin(kind) or kind, get_args(kind)
     if is_dataclass(kind):
-        return _record(kind, _checked(dict, value, where), where)
+        return partial(_record, kind, _parts(kind))
     if origin in (UnionType, Union):
-        return None if value is None else read(inside[0], value, where)
+        return partial(_optional, _reader(inside[0]))
     if origin is dict:
-        return {key: read(inside[1], each, f"{where}.{key}") for key, each in _checked(dict, value, where).items()}
+        return partial(_dict, _reader(inside[1]))
     if origin is tuple and inside[-1] is ...:
-        if type(value) is list and _all_are(inside[0], value):
-            return tuple(value)
-        return tuple(read(inside[0], each, f"{where}[{i}]") for i, each in enumerate(_checked(list, value, where)))
+        return partial(_tuple, inside[0], _reader(inside[0]))
     if origin is tuple:
-        if len(_checked(list, value, where)) != 2:
-            raise ValueError(f"{where} is {_shown(value)}, not two numbers")
-        ends = zip((-math.inf, math.inf), value, strict=True)  # JSON has no infinite number: null stands for it
-        return tuple(infinite if end is None else read(float, end, where) for infinite, end in ends)
+        return _interval
     if origin is Literal:
-        if value not in inside:
-            raise ValueError(f"{where} is {_shown(value)}, not one of {', '.join(map(_shown, inside))}")
-        return value
-    return value if kind is Any else _checked(kind, value, where)
+        return partial(_one_of, inside)
+    return _as_it_is if kind is Any else partial(_checked, kind)
 
 
-def _record(kind: Any, given: dict[str, Any], where: str) -> Any:
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _optional(reader: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else reader(value)
+
+
+def _one_of(words: tuple[Any, ...], value: Any) -> Any:
+    if value not in words:
+        raise _Wrong(f"is {_shown(value)}, not one of {', '.join(map(_shown, words))}")
+    return words[words.index(value)]
+
+
+def _dict(reader: Callable[[Any], Any], value: Any) -> dict[str, Any]:
     found = {}
-    for field in fields(kind):
-        key = field.metadata.get("key")
-        key = key if key in given else field.name
-        if key in given:
-            found[field.name] = read(_types(kind)[field.name], given[key], f"{where}.{key}".lstrip("."))
-        elif field.default is field.default_factory is MISSING:
-            raise ValueError(f"{where or 'it'} has no {_shown(key)}")
-    return kind(**found)
+    for key, each in _checked(dict, value).items():
+        try:
+            found[key] = reader(each)
+        except _Wrong as wrong:
+            raise wrong.inside(f".{key}") from None
+    return found
+
+
+def _tuple(kind: Any, reader: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
+    if type(value) is list and _all_are(kind, value):
+        return tuple(value)
+    found = []
+    for at, each in enumerate(_checked(list, value)):
+        try:
+            found.append(reader(each))
+        except _Wrong as wrong:
+            raise wrong.inside(f"[{at}]") from None
+    return tuple(found)
+
+
+def _interval(value: Any) -> tuple[float, ...]:
+    if len(_checked(list, value)) != 2:
+        raise _Wrong(f"is {_shown(value)}, not two numbers")
+    ends = zip((-math.inf, math.inf), value, strict=True)  # JSON has no infinite number: null stands for it
+    return tuple(infinite if end is None else _checked(float, end) for infinite, end in ends)
+
+
+class _Part(NamedTuple):
+    """A field of a record, and how it is read."""
+
+    name: str
+    key: str
+    needed: bool
+    reader: Callable[[Any], Any]
+
+
+def _parts(kind: Any) -> tuple[_Part, ...]:
+    types = get_type_hints(kind)
+    return tuple(
+        _Part(
+            field.name,
+            field.metadata.get("key", field.name),
+            field.default is field.default_factory is MISSING,
+            _reader(types[field.name]),
+        )
+        for field in fields(kind)
+    )
+
+
+def _record(kind: Any, parts: tuple[_Part, ...], value: Any) -> Any:
+    given, found, key = _checked(dict, value), {}, ""
+    try:
+        for name, key, needed, reader in parts:
+            if key not in given:
+                key = name
+            if key in given:
+                found[name] = reader(given[key])
+            elif needed:
+                break
+        else:
+            return kind(**found)
+    except _Wrong as wrong:
+        raise wrong.inside(f".{key}") from None
+    raise _Wrong(f"has no {_shown(key)}")
 
 
 def _all_are(kind: Any, values: list[Any]) -> bool:
@@ -86,19 +169,17 @@ def _finite(values: list[float]) -> bool:
     return all(map(math.isfinite, values))
 
 
-#: the types of a record's fields, by name
-_types = cache(get_type_hints)
 _NAMES = {
     dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number", bool: "true or false",
 }  # fmt: skip
 
 
-def _checked(kind: Any, value: Any, where: str) -> Any:
+def _checked(kind: Any, value: Any) -> Any:
     """The value, where it is of a plain type; a whole number counts as a number."""
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ValueError(f"{where or 'it'} is {_shown(value)}, not {_NAMES[kind]}")
+        raise _Wrong(f"is {_shown(value)}, not {_NAMES[kind]}")
     return value
 
 

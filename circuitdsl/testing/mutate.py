@@ -29,11 +29,10 @@ from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.models.parts import Transformer
-from circuitdsl.report.numbers import percent
+from circuitdsl.report.numbers import duration, percent
 from circuitdsl.report.shown import Shown
 from circuitdsl.testing.mutants import Elsewhere, Mutant, mutants
 from circuitdsl.testing.noticed import Case, Cases, Judged
-from circuitdsl.verify.forecast import duration
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import prompts_by_task
 from circuitdsl.verify.session import Session, with_overrides

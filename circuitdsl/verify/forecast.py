@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.measurements.peers import ROUNDS
+from circuitdsl.report.numbers import duration
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.work import TaskWork
 
@@ -163,13 +164,6 @@ def _table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right")
     return table
-
-
-def duration(seconds: float) -> str:
-    """`4.1 s`, `12 min`, `1.5 h`"""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size(number: int) -> str:

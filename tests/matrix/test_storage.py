@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from circuitdsl.errors import UserError
 from circuitdsl.matrix import worker
+from circuitdsl.matrix.cell import Cell, ClaimRow, Record
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory, InMemory, Remote, storage
+from circuitdsl.report.report import Reports
 from tests.conftest import ROOT
 from tests.matrix.conftest import run
 
@@ -82,6 +86,35 @@ def test_a_failure_takes_no_cell_from_a_process_that_did_it(lab: Path, monkeypat
     assert run("verify ioi.circ --seed 0 --results r") == 0
     (record,) = Results(Directory(lab / "r")).records()
     assert record.state == "done" and len(calls) == 2
+
+
+@pytest.mark.parametrize("ci", [(-math.inf, 0.5), (-0.5, math.inf), None])
+def test_a_record_comes_back_whatever_its_interval(ci: tuple[float, float] | None) -> None:
+    row = ClaimRow("c", 1, "a claim", "t", "undecided", "why", "effect", math.nan if ci is None else 0.1, ci, "gap")
+    kept, record = InMemory(), Record(Cell("s", "m"), "done", (row,))
+    Results(kept).keep(record, Reports(()))
+    (found,) = Results(kept).records()
+    assert found == (replace(record, claims=(replace(row, value=None),)) if ci is None else record)
+
+
+def test_what_is_done_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is looked at again: another process may have done it meanwhile."""
+    kept = InMemory()
+    for seed, state in enumerate(("done", "done", "failed")):
+        Results(kept).keep(Record(Cell("s", "m", seed=seed), state, report="reports/x.json"), Reports(()))
+    read, real = [], InMemory.read
+    monkeypatch.setattr(InMemory, "read", lambda self, name: read.append(name) or real(self, name))
+    results = Results(kept)
+    for _ in range(3):
+        results.summarize()
+    assert len(read) == 2 + 3
+
+
+def test_what_is_done_already_needs_no_torch(lab: Path) -> None:
+    run("verify ioi.circ --seed 0 --results r")
+    line = "cli.run('verify ioi.circ --seed 0 --results r --resume'.split())"
+    code = f"import sys; from circuitdsl import cli; {line}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
 @pytest.fixture

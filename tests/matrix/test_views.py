@@ -78,11 +78,27 @@ def test_what_does_not_fit_stands_below(width: int = 70) -> None:
     assert sum(line.count("✓") for line in lines[:-3]) == 15
 
 
+def test_more_seeds_than_fit_stand_below_too(width: int = 80) -> None:
+    records = [record(model, seed, "hf") for model in ("one", "two") for seed in range(40)]
+    lines = text_of(records, width).splitlines()
+    assert all(len(line) <= width for line in lines) and "…" not in "".join(lines)
+    assert sum(line.count("✓") for line in lines[:-3]) == sum(line.count("✗") for line in lines[:-3]) == 80
+    seeds = [word for line in lines if "claim, and seeds" in line for word in line.split()[3:]]
+    assert seeds == [str(seed) for seed in range(40)] * 2
+
+
 def test_a_piece_has_no_rows_of_claims_that_were_not_asked_in_it() -> None:
     records = [record("a model of some length", 0, "h"), record("another, of more length", 0, "", state="failed")]
     lines = text_of(records, 70).splitlines()
     assert sum("claim, and seeds" in line for line in lines) == 2
     assert sum("all claims" in line for line in lines) == sum("  claim 1" in line for line in lines) == 1
+
+
+def test_the_index_has_a_line_for_each_cell() -> None:
+    lines = index(RECORDS).splitlines()
+    assert len(lines) == len(RECORDS) + 2
+    found = [json.loads(line.rstrip(","))["claims"] for line in lines[1:-1]]
+    assert [claims["holds"] for claims in found] == [1, 2, 1, 0]
 
 
 def test_cells_of_other_options_are_other_columns() -> None:
@@ -137,7 +153,7 @@ def test_hostile_texts_change_no_view(text: str) -> None:
     for written in (page(table(hostile)), text_of(hostile), View(console).text([stability(hostile).show])):
         assert not unseen(written) and not commands(written)
     assert len(list(csv.reader(io.StringIO(csv_text(hostile), newline="")))) == 3
-    for body in (hostile[1].to_json(), index(hostile)):
+    for body in (hostile[1].to_json(), json.loads(index(hostile))):
         shown = json_text(body, indent=1)
         assert not unseen(shown) and not commands(shown) and json.loads(shown) == json.loads(json.dumps(body))
 
