@@ -12,7 +12,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from benchmarks.growth import ROOT, Case, Figure
-from circuitdsl.matrix.cell import Cell, ClaimRow, Record
+from circuitdsl.matrix.cell import Cell, ClaimRow, Outcome, Record
 from circuitdsl.matrix.config import read
 from circuitdsl.matrix.planning import plan
 from circuitdsl.matrix.results import Results, report_name
@@ -66,13 +66,17 @@ def lab(folder: Path) -> Path:
     return folder
 
 
+#: what becomes of claims, as often as each stands here
+BECOMES: tuple[Outcome, ...] = ("holds",) * 8 + ("fails", "undecided")
+
+
 def verified(cell: Cell) -> Record:
     """What might become of a cell."""
     draw = random.Random(cell.key)
     rows = []
     for line, text in CLAIMS:
         value = draw.uniform(-1, 1)
-        outcome = draw.choice(("holds",) * 8 + ("fails", "undecided"))
+        outcome = draw.choice(BECOMES)
         why = "the interval lies on the side that is claimed"
         rows.append(ClaimRow("s", line, text, "ioi", outcome, why, "effect", value, (value - 0.1, value + 0.1), "gap"))
     return Record(cell, "done", tuple(rows), report_name(cell), seconds=1.5, finished="2026-12-01T00:00:00.000+00:00")

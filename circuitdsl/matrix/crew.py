@@ -23,6 +23,8 @@ from circuitdsl.matrix.shared import Desk, Task
 from circuitdsl.matrix.worker import Settings, Told, Verified, Worker
 
 Kind = tuple[object, ...]
+#: portions of a look that one worker measures by itself; where there are more, several workers share them
+MOST = 3
 
 
 class Remote:
@@ -46,7 +48,7 @@ class Remote:
         """Verify a cell, unless there is much to do; measure in so many bytes beside the model."""
         self.so_far = 0.0, ""
         self.worker.limit(memory)
-        return self.worker.verify(cell, self._tell, self.worker.settings.most)
+        return self.worker.verify(cell, self._tell, MOST)
 
     def answer(self, cell: Cell, circuit: Circuit, call: Call, memory: int | None) -> Any:
         """The answer to a call of the driver; measure in so many bytes beside the model."""

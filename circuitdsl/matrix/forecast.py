@@ -15,10 +15,10 @@ from circuitdsl.matrix.asking import as_written, asked
 from circuitdsl.matrix.cell import Cell
 from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.matrix.worker import Settings
-from circuitdsl.report.numbers import duration, plain
+from circuitdsl.report.numbers import duration
 from circuitdsl.report.shown import Shown
 from circuitdsl.verify.forecast import size
-from circuitdsl.verify.portions import Cut, cutting
+from circuitdsl.verify.portions import cutting
 from circuitdsl.verify.session import Session
 
 #: so many lines are printed; where there are more cells that differ, there is one for each model
@@ -74,7 +74,7 @@ class MatrixForecast(Shown):
 
     @property
     def cpu_hours(self) -> tuple[float, float]:
-        """Of the cells that run on the CPU, on one thread each."""
+        """Of the cells that run on the CPU, on the threads of this machine."""
         return self._hours(gpu=False)
 
     def _hours(self, gpu: bool) -> tuple[float, float]:
@@ -93,7 +93,7 @@ class MatrixForecast(Shown):
         else:
             self._show_cells(console)
         console.print()
-        hours = [f"{name} hours: {' to '.join(map(plain, sums))}" for name, sums in self._sums if any(sums)]
+        hours = [f"{name} hours: {' to '.join(map(_hours, sums))}" for name, sums in self._sums if any(sums)]
         console.print(Text(f"  {', '.join(hours) or 'nothing is run'}"))
         if self.known:
             console.print(Text(f"  {self.known:,} more cells are done already"))
@@ -142,6 +142,10 @@ def _sum(pairs: Iterable[tuple[float, float]]) -> tuple[Any, Any]:
     return sum(pair[0] for pair in found), sum(pair[1] for pair in found)
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
 def _range(pair: tuple[int, int]) -> str:
     return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,} to {pair[1]:,}"
 
@@ -185,7 +189,7 @@ def work_of_cell(cell: Cell, settings: Settings, device: str | None = None) -> C
         if not any(circuit.claims for circuit in spec.circuits):
             return made
         with (
-            cutting(Cut(settings.portion)),
+            cutting(settings.sizes),
             Session(cell.instead, **own, cache=False, memory=settings.memory) as session,
         ):
             found = session.plan(spec, seed=cell.seed, **how)

@@ -19,7 +19,7 @@ from circuitdsl.matrix.planning import combined, hash_of, session_of
 from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.report.report import Report, Reports
-from circuitdsl.verify.portions import SECONDS, Cut, TooMuch, cutting
+from circuitdsl.verify.portions import USUAL, Sizes, TooMuch, cutting
 from circuitdsl.verify.prompts import made_by
 from circuitdsl.verify.session import Session
 
@@ -41,15 +41,13 @@ class Settings:
     """How cells are run, where that changes no number.
 
     Attributes:
-        portion: nominal seconds of a portion of work (`verify.portions`), which may change the last digits.
-        most: portions of a look that one worker measures by itself; where there are more, several workers share them.
+        sizes: of the portions of work, which may change the last digits.
     """
 
     cache: bool = True
     memory: int | None = None
     allow_outside: bool = False
-    portion: float = SECONDS
-    most: int = 3
+    sizes: Sizes = USUAL
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class Worker:
         start = time.perf_counter()
         self._log, self._made = [], {}
         try:
-            with cutting(Cut(self.settings.portion, most)):
+            with cutting(replace(self.settings.sizes, most=most)):
                 made = self._verified(cell, told)
         except TooMuch:
             made = Verified(cell, large=True)

@@ -2,8 +2,8 @@
 
 A portion is measured in one piece, by this process or by another. Portions depend on the requests, the prompts, the
 model's size and the kind of its device, and never on who measures them or on how many do. So numbers are equal, bit for
-bit, whether one process measures the portions one after the other or the workers of a cluster do, in any order. What
-takes less than `SECONDS` of one thread is not cut: a portion runs its prompts once more, which must not count.
+bit, whether one process measures the portions one after the other or the workers of a cluster do, in any order. A
+portion runs its prompts once more, which must not count beside what it measures: little work is not cut.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from circuitdsl.models.parts import Transformer
 
 Array = np.ndarray
-#: nominal seconds that a portion takes, of one thread of a CPU or of a GPU
-SECONDS = 20.0
+#: nominal seconds that a portion takes, of one thread of a CPU or of a GPU, which a CPU takes three times as long for
+SECONDS = 10.0
+#: how many times the unpatched runs of its prompts a portion measures, at the least
+RUNS = 16
 
 
 class TooMuch(Exception):
@@ -35,30 +37,32 @@ class TooMuch(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """How work is cut.
+class Sizes:
+    """How large portions are.
 
     Attributes:
         seconds: nominal ones of a portion.
+        runs: how many times the unpatched runs of its prompts it measures, at the least.
         most: portions of one look that are measured here; more raise `TooMuch`. None: any number.
     """
 
     seconds: float = SECONDS
+    runs: float = RUNS
     most: int | None = None
 
 
-_USUAL = Cut()
-_CUT = ContextVar("_CUT", default=_USUAL)
+USUAL = Sizes()
+_SIZES = ContextVar("_SIZES", default=USUAL)
 
 
 @contextmanager
-def cutting(how: Cut) -> Iterator[None]:
-    """Cut work in this way, in this thread."""
-    token = _CUT.set(how)
+def cutting(how: Sizes) -> Iterator[None]:
+    """Cut work into portions of these sizes, in this thread."""
+    token = _SIZES.set(how)
     try:
         yield
     finally:
-        _CUT.reset(token)
+        _SIZES.reset(token)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,21 +101,25 @@ def portions(
     Raises:
         TooMuch: there are more of them than are to be measured here.
     """
-    kind, how = device_of(device), _CUT.get()
+    kind, how = device_of(device), _SIZES.get()
     lengths = np.asarray([len(pairs[i].clean_tokens) for i in indices])
     layer = model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
-    size = how.seconds * 1e9 * kind.products / layer  # in layers at one position
+    least = how.seconds * 1e9 * kind.products / layer  # in layers at one position
+
+    def size(places: Array) -> float:
+        return max(least, how.runs * 2 * model.n_layers * int(lengths[places].sum()))
+
     whole = [Portion(tuple(requests), np.arange(len(indices)))]
-    if len(requests) * (model.n_layers + 1) * int(lengths.sum()) <= size:
+    if len(requests) * (model.n_layers + 1) * int(lengths.sum()) <= size(whole[0].places):
         return whole
     work = _work(pairs, requests, indices, model.n_layers)
-    if work.sum() <= size:
+    if work.sum() <= size(whole[0].places):
         return whole
     order = _together(requests, model.n_layers)
     found = [
         Portion(tuple(requests[i] for i in some), places)
-        for places in _in_turn(lengths, work.sum(0), kind.together, size)
-        for some in _alike(order, work[:, places].sum(1), size)
+        for places in _in_turn(lengths, work.sum(0), kind.together, least)
+        for some in _alike(order, work[:, places].sum(1), size(places))
     ]
     if how.most is not None and len(found) > how.most:
         raise TooMuch

@@ -13,6 +13,7 @@ from circuitdsl.matrix.planning import plan
 from circuitdsl.matrix.runs import Run
 from circuitdsl.matrix.worker import Settings, Worker
 from circuitdsl.verify import measure
+from circuitdsl.verify.portions import Sizes
 
 
 def test_very_many_cells_have_a_line_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,15 +22,15 @@ def test_very_many_cells_have_a_line_for_each_model(capsys: pytest.CaptureFixtur
     found.show(Console(width=120, legacy_windows=False))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[:3] for line in lines[1:4]] == [["m0", "cuda", "50"], ["m1", "cuda", "50"], ["all", "100", "3.0"]]
-    assert ["GPU", "hours:", "100.00", "to", "200.00"] in lines
+    assert ["GPU", "hours:", "100", "to", "200"] in lines
     assert found.to_json()["gpu_hours"] == (100.0, 200.0) and found.to_json()["cpu_hours"] == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("portion", [20.0, 1e-4])
-def test_a_cell_is_measured_in_as_many_parts_as_are_forecast(lab: Path, monkeypatch, portion: float) -> None:
+@pytest.mark.parametrize("sizes", [Sizes(), Sizes(1e-4, runs=0)])
+def test_a_cell_is_measured_in_as_many_parts_as_are_forecast(lab: Path, monkeypatch, sizes: Sizes) -> None:
     """With one look at all prompts: the work is the same then, whatever is decided."""
     (cell,) = plan([Run(("ioi.circ",), options={"early_stop": False})])
-    settings, own, counted = Settings(cache=False, portion=portion), measure.portions, list[int]()
+    settings, own, counted = Settings(cache=False, sizes=sizes), measure.portions, list[int]()
 
     def noted(*given: object) -> object:
         counted.append(len(found := own(*given)))
@@ -38,5 +39,5 @@ def test_a_cell_is_measured_in_as_many_parts_as_are_forecast(lab: Path, monkeypa
     monkeypatch.setattr(measure, "portions", noted)
     assert not Worker(settings).verify(cell).error
     work = work_of_cell(cell, settings)
-    assert work.portions == (sum(counted), sum(counted)) and sum(counted) > (0 if portion == 20 else 3)
+    assert work.portions == (sum(counted), sum(counted)) and sum(counted) > (0 if sizes == Sizes() else 3)
     assert work.seconds[0] > 0 and work.memory > work.weights > 0

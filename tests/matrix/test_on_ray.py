@@ -22,6 +22,7 @@ from circuitdsl.matrix.gpus import Need
 from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
+from circuitdsl.verify.portions import Sizes
 from tests.conftest import ROOT
 from tests.matrix.conftest import IOI, run
 from tests.matrix.test_shared import MUCH
@@ -145,7 +146,7 @@ def in_portions(lab: Path, monkeypatch) -> str:
     """A command line whose cells are cut into many portions, and are verified alone before."""
     (lab / "much.circ").write_text(MUCH)
     own = matrix._settings
-    monkeypatch.setattr(matrix, "_settings", lambda given: replace(own(given), portion=1e-4))
+    monkeypatch.setattr(matrix, "_settings", lambda given: replace(own(given), sizes=Sizes(1e-4, runs=0)))
     line = "verify much.circ --model pocket --seed 0 --seed 1 --no-cache"
     assert run(f"{line} --results alone") in (0, 1)
     return line

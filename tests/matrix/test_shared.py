@@ -16,6 +16,7 @@ from circuitdsl.matrix.running import InProcess, run
 from circuitdsl.matrix.runs import Run
 from circuitdsl.matrix.storage import Directory
 from circuitdsl.matrix.worker import Settings
+from circuitdsl.verify.portions import Sizes
 from tests.matrix.fake_ray import FakeRay, OutOfMemoryError, RayError
 from tests.matrix.test_storage import without_times
 
@@ -33,7 +34,7 @@ expect induction_score(0.3) >= 0%
 expect logit_diff >= 12
 """
 #: cells as small as these tests' are large at so few nominal seconds
-SETTINGS = Settings(cache=False, portion=1e-4)
+SETTINGS = Settings(cache=False, sizes=Sizes(1e-4, runs=0))
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_numbers_that_the_cache_knows_are_not_asked_for(much: Path, played, monk
     monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
     asked = list[str]()
     ray = played(lambda _, name, given: asked.append(given[2].function) if name == "answer" else None)
-    settings = Settings(portion=1e-4)
+    settings = Settings(sizes=Sizes(1e-4, runs=0))
     first = verified(much, "first", Fakes(ray, settings))
     assert any(name.endswith(":portion") for name in asked)
     asked.clear()

@@ -16,7 +16,7 @@ from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model
 from circuitdsl.verify import measure as measuring
 from circuitdsl.verify.plan import plan, shape_of
-from circuitdsl.verify.portions import Cut, TooMuch, cutting, portions
+from circuitdsl.verify.portions import Sizes, TooMuch, cutting, portions
 from circuitdsl.verify.prompts import made_by
 from circuitdsl.verify.session import Session
 
@@ -69,7 +69,7 @@ def cut(prompts: Prompts, requests: Sequence[Request], indices: np.ndarray) -> l
 
 def test_every_request_is_in_a_portion_once_on_every_prompt(prompts: Prompts, requests: list[Request]) -> None:
     indices = np.arange(10, 90)
-    with cutting(Cut(LITTLE)):
+    with cutting(Sizes(LITTLE, 0)):
         found = cut(prompts, requests, indices)
     assert len(found) > 10
     pairs = [(request, place) for one in found for request in one.requests for place in one.places.tolist()]
@@ -84,7 +84,7 @@ def test_little_work_is_not_cut(prompts: Prompts, requests: list[Request]) -> No
 
 def test_a_changed_run_is_not_made_twice(prompts: Prompts, requests: list[Request]) -> None:
     """Requests that are read off one changed run are measured together, however little is to be done at once."""
-    with cutting(Cut(1e-9)):
+    with cutting(Sizes(1e-9, 0)):
         found = cut(prompts, requests, np.arange(64))
     runs = [{r.changed_run for r in one.requests} for one in found]
     assert all(len(one) == 1 for one in runs) and len({run for (run,) in runs}) == len(runs)
@@ -93,16 +93,16 @@ def test_a_changed_run_is_not_made_twice(prompts: Prompts, requests: list[Reques
 def test_it_does_not_depend_on_the_order_of_prompts_or_on_those_that_are_not_asked(
     prompts: Prompts, requests: list[Request]
 ) -> None:
-    with cutting(Cut(LITTLE)):
+    with cutting(Sizes(LITTLE, 0)):
         here = cut(prompts, requests, np.arange(64))
         there = portions(prompts.pairs[:64], requests, np.arange(64), prompts.source, "cpu")
     assert [(a.requests, a.places.tolist()) for a in here] == [(b.requests, b.places.tolist()) for b in there]
 
 
 def test_more_than_is_wanted_here_is_refused(prompts: Prompts, requests: list[Request]) -> None:
-    with cutting(Cut(LITTLE, most=3)), pytest.raises(TooMuch):
+    with cutting(Sizes(LITTLE, 0, most=3)), pytest.raises(TooMuch):
         measuring.measure(prompts, requests, np.arange(64))
-    with cutting(Cut(LITTLE, most=3)):
+    with cutting(Sizes(LITTLE, 0, most=3)):
         measuring.measure(prompts, requests[:2], np.arange(8))
 
 
@@ -175,7 +175,7 @@ def test_a_report_on_a_model_that_is_away_is_that_of_one_process(
 
     text = loads(SPEC + EXTRA, "c.circ", "pocket")
     there, elsewhere = far
-    with cutting(Cut(seconds)):
+    with cutting(Sizes(seconds, 0)):
         here = body(session.verify(text, other_corruptions=True))
         assert body(there.verify(text, other_corruptions=True)) == here
     measured = [call for call in elsewhere.calls if call.function.endswith(":portion")]
@@ -185,7 +185,7 @@ def test_a_report_on_a_model_that_is_away_is_that_of_one_process(
 def test_numbers_of_a_model_that_is_away_are_those_of_one_process(prompts: Prompts, requests: list[Request]) -> None:
     elsewhere = Elsewhere(prompts.source)
     away = replace(prompts, source=without_tensors(prompts.source, elsewhere))
-    with cutting(Cut(LITTLE)):
+    with cutting(Sizes(LITTLE, 0)):
         here, there = (measuring.measure(each, requests[:60], np.arange(48)) for each in (prompts, away))
     assert len(elsewhere.calls) > 5
     for request, series in here.items():
