@@ -210,7 +210,7 @@ class Attention(Part):
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
         index, every = head if port == "q" else head // self.group, getattr(self, port)
-        if self._norms_all(port):
+        if self.norms_all(port):
             normed = self._normed(port, every(x).unflatten(-1, (-1, self.d_head)))[..., index, :]
         else:
             normed = self._normed(port, every.outputs(index * self.d_head, (index + 1) * self.d_head)(x))
@@ -219,7 +219,7 @@ class Attention(Part):
     def _norm(self, port: Port) -> Norm | None:
         return {"q": self.q_norm, "k": self.k_norm}.get(port)
 
-    def _norms_all(self, port: Port) -> bool:
+    def norms_all(self, port: Port) -> bool:
         """Whether a norm is of the queries or keys of all heads together."""
         norm = self._norm(port)
         return norm is not None and len(norm.gain) != self.d_head
@@ -229,7 +229,7 @@ class Attention(Part):
         norm = self._norm(port)
         if norm is None:
             return x
-        return norm(x.flatten(-2)).unflatten(-1, (-1, self.d_head)) if self._norms_all(port) else norm(x)
+        return norm(x.flatten(-2)).unflatten(-1, (-1, self.d_head)) if self.norms_all(port) else norm(x)
 
     def _positioned(self, port: Port, normed: Tensor, turns: Turns) -> Tensor:
         found = self._clipped(normed)
