@@ -7,6 +7,7 @@ order in which senders write.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,6 +63,12 @@ class WholeGraph:
         inputs, senders = np.nonzero(np.arange(len(self.senders)) < self.before[:, None])
         return inputs, senders
 
+    @property
+    def edges(self) -> Iterator[tuple[Node, Input]]:
+        """The sender and the input of each."""
+        for to, sender in zip(*self.ends, strict=True):
+            yield self.senders[sender], self.inputs[to]
+
     def __len__(self) -> int:
         return int(self.before.sum())
 
@@ -74,6 +81,14 @@ class WholeGraph:
     def of_matrix(self, matrix: Array) -> Array:
         """The inverse of `matrix`."""
         found: Array = matrix[self.ends]
+        return found
+
+    def between(self, nodes: Collection[Node]) -> Bool[Array, " edges"]:
+        """The edges between some nodes, and from these to the logits."""
+        inputs, senders = self.ends
+        sends = np.asarray([node in nodes for node in self.senders])
+        reads = np.asarray([to.node in nodes or to.node == LOGITS for to in self.inputs])
+        found: Array = sends[senders] & reads[inputs]
         return found
 
     @cached_property

@@ -72,10 +72,10 @@ class WholeRuns:
 
     prompts: Prompts
     indices: Array
+    model: Transformer = field(init=False)
 
-    @property
-    def model(self) -> Transformer:
-        return self.prompts.model
+    def __post_init__(self) -> None:
+        self.model = self.prompts.model  # read here, where gradients through it can be taken
 
     @cached_property
     def graph(self) -> WholeGraph:
@@ -104,23 +104,44 @@ class WholeRuns:
         found = engine.read(self.model, end, every, readout(self.model, self._scorer, there.numpy()))[:, 0]
         return found[:, 0] if self._scorer.ids is None else self._scorer.score(found, there.to(found.device))
 
-    @measuring()
-    def scores(self, kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
-        """The metric of each prompt where these edges are kept and all others read the corrupt run."""
-        return self._with(kept, False)[0]
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The metric of the corrupt and of the clean runs, on the average."""
+        corrupt, clean = (side[self.indices].mean() for side in (self.prompts.corrupt, self.prompts.clean))
+        return float(corrupt), float(clean)
+
+    @property
+    def gap(self) -> float:
+        return self.ends[1] - self.ends[0]
+
+    def faithfulness(self, kept: Bool[Array, " edges"]) -> float:
+        """How much of the gap is there where these edges are kept, all others reading the corrupt run."""
+        return float(self.scores(kept).mean() - self.ends[0]) / self.gap
 
     @measuring()
-    def gradient(self, kept: Bool[Array, " edges"]) -> tuple[Float[Array, " n"], Float[Array, " edges"]]:
+    def scores(self, kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
+        """The metric of each prompt where these edges are kept."""
+        return self._with(kept, 1.0, False)[0]
+
+    @measuring()
+    def gradient(
+        self, kept: Bool[Array, " edges"], share: float = 1.0
+    ) -> tuple[Float[Array, " n"], Float[Array, " edges"]]:
         """The same, and how fast the mean over the prompts grows with the share to which each edge is kept.
 
         Edges that are left out have one as well: it is that at which they would come in.
+
+        Args:
+            share: to which these edges are kept.
         """
-        found, by_weight = self._with(kept, True)
+        found, by_weight = self._with(kept, share, True)
         assert by_weight is not None
         return found, self.graph.of_matrix(by_weight) / len(self.indices)
 
-    def _with(self, kept: Bool[Array, " edges"], gradient: bool) -> tuple[Array, Array | None]:
-        acting, matrix = self._acting(kept), self.graph.matrix(kept.astype(np.float32))
+    def _with(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
+        """The metric of each prompt, and its sum's gradient by the weights `[inputs, senders]`."""
+        kept = kept if gradient else self.graph.connected(kept)
+        acting, matrix = self._acting(kept), self.graph.matrix(share * kept.astype(np.float32))
 
         def work(some: Some) -> tuple[Tensor, Tensor | None]:
             weights = torch.tensor(matrix, device=self.model.device, dtype=self.model.dtype, requires_grad=gradient)

@@ -144,6 +144,8 @@ class Session(AbstractContextManager["Session"]):
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.upstream", "trace")
     discover = _Verb("circuitdsl.discover.discover", "drafted")
+    scores = _Verb("circuitdsl.discover.scoring", "scored")
+    curves = _Verb("circuitdsl.discover.curve", "curves")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
