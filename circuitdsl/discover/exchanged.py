@@ -52,7 +52,7 @@ def chosen(found: Scored, top: int | None = None, threshold: float | None = None
 
 
 def spec_of(
-    found: Scored, kept: Bool[Array, " edges"], model: str, task: str, metric: str, name: str, said: str
+    graph: WholeGraph, kept: Bool[Array, " edges"], model: str, task: str, metric: str, name: str, said: str
 ) -> str:
     """A spec that claims of each of these edges that it matters, in as few lines as their sets take.
 

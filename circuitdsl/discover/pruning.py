@@ -13,7 +13,7 @@ below 0: those whose gradients do, as many as make the curve of signed ranks (CP
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,22 +153,26 @@ class Pruning:
 
 
 def _superfluous(point: Point, many: int) -> Int[Array, " many"]:
-    """So many edges to leave out: those with the smallest gains, but so that what is missing comes back.
+    """So many edges to leave out: those with the smallest gains, but so that the circuit comes back to faithful.
 
-    As few as needed of them are the ones that lower the behaviour most.
+    Where it does too little, as few as needed of them are the edges that lower the behaviour most. Where it does too
+    much, all of them lie a little above 0.
     """
     inside = point.kept.nonzero()[0]
-    gains = point.gains[inside]
+    gains, missing = point.gains[inside], 1 - point.value
+    small = np.argsort(np.abs(gains), kind="stable")[:many]
+    if missing + gains[small].sum() > 0:
+        ways = _with_harmful(gains, many)
+    else:
+        levels = np.linspace(0, np.abs(gains[small]).max(), 33)
+        ways = (np.argsort(np.abs(gains - level), kind="stable")[:many] for level in levels)
+    found: Array = inside[min(ways, key=lambda way: abs(missing + gains[way].sum()))]
+    return found
+
+
+def _with_harmful(gains: Float[Array, " m"], many: int) -> Iterator[Int[Array, " many"]]:
+    """Those with the smallest gains, more and more of them exchanged for the lowest ones."""
     small, low = np.argsort(np.abs(gains), kind="stable"), np.argsort(gains, kind="stable")
-    best, nearest = small[:many], np.inf
     for harmful in np.unique(np.linspace(0, many, 33).astype(int)):
         first = low[:harmful]
-        rest = small[~np.isin(small, first)][: many - harmful]
-        chosen = np.concatenate([first, rest])
-        missing = 1 - point.value + gains[chosen].sum()
-        if abs(missing) < nearest:
-            best, nearest = chosen, abs(missing)
-        if missing <= 0:
-            break
-    found: Array = inside[best]
-    return found
+        yield np.concatenate([first, small[~np.isin(small, first)][: many - harmful]])

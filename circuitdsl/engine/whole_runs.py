@@ -141,31 +141,20 @@ class WholeRuns:
     def _with(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
         """The metric of each prompt, and its sum's gradient by the weights `[inputs, senders]`."""
         kept = kept if gradient else self.graph.connected(kept)
-        acting, matrix = self._acting(kept), self.graph.matrix(share * kept.astype(np.float32))
+        some, matrix = acting(self.model, self.graph, kept), self.graph.matrix(share * kept.astype(np.float32))
 
-        def work(some: Some) -> tuple[Tensor, Tensor | None]:
+        def work(part: Some) -> tuple[Tensor, Tensor | None]:
             weights = torch.tensor(matrix, device=self.model.device, dtype=self.model.dtype, requires_grad=gradient)
-            end = WholeRun(self.model, some.tokens, some.corrupt, weights, acting).end()
-            found = self.score(end, some.places)
+            end = WholeRun(self.model, part.tokens, part.corrupt, weights, some).end()
+            found = self.score(end, part.places)
             return found.detach(), torch.autograd.grad(found.sum(), weights)[0] if gradient else None
 
         found, total = np.empty(len(self.indices)), np.zeros(matrix.shape) if gradient else None
-        for some, (values, by_weight) in self.each(work, gradient):
-            found[some.places.numpy()] = values.double().cpu().numpy()
+        for part, (values, by_weight) in self.each(work, gradient):
+            found[part.places.numpy()] = values.double().cpu().numpy()
             if total is not None and by_weight is not None:
                 total += by_weight.double().cpu().numpy()
         return found, total
-
-    def _acting(self, kept: Bool[Array, " edges"]) -> tuple[Acting, ...]:
-        """The nodes on a way of kept edges; all of a layer's heads where what one writes depends on others."""
-        there = np.zeros(len(self.graph.senders), bool)
-        there[self.graph.ends[1][self.graph.connected(kept)]] = True
-        found = []
-        for block, nodes in zip(self.model.blocks, there[1:].reshape(self.model.n_layers, -1), strict=True):
-            together = block.attn.post is not None or block.attn.distances is not None
-            heads = np.arange(self.model.n_heads) if together and nodes[:-1].any() else nodes[:-1].nonzero()[0]
-            found.append(Acting(heads, bool(nodes[-1])))
-        return tuple(found)
 
     def each(self, work: Callable[[Some], T], gradient: bool) -> Iterator[tuple[Some, T]]:
         """What some work gives for as many prompts as memory takes at once, on several threads where there are."""
@@ -214,6 +203,15 @@ class Acting:
 
     heads: Int[Array, " heads"]
     mlp: bool
+
+
+def acting(model: Transformer, graph: WholeGraph, kept: Bool[Array, " edges"]) -> tuple[Acting, ...]:
+    """The nodes of each layer on a way of kept edges; all nodes where what one head writes depends on others."""
+    there = np.zeros(len(graph.senders), bool)
+    there[graph.ends[1][graph.connected(kept)]] = True
+    there |= any(block.attn.post is not None or block.attn.distances is not None for block in model.blocks)
+    layers = there[1:].reshape(model.n_layers, -1)
+    return tuple(Acting(nodes[:-1].nonzero()[0], bool(nodes[-1])) for nodes in layers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

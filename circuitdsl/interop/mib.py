@@ -67,8 +67,7 @@ class Scored:
             chosen[np.argsort(-values, kind="stable")[:many]] = True
             return self.graph.connected(chosen)
         ranked = sorted(self.nodes, key=lambda node: -abs(self.nodes[node]) if absolute else -self.nodes[node])
-        there = {*ranked[:many], *(node for node in self.graph.senders if node not in self.nodes)}
-        return self.graph.connected(self.graph.between(there))
+        return self.graph.connected(self.graph.between({EMBED, *ranked[:many]}))
 
     @property
     def items(self) -> int:
@@ -125,9 +124,7 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
         raise wrong("it needs `cfg`, `nodes` and `edges`, each an object", "graph.to_json of EAP-IG writes such a file")
     graph, width = _graph(given["cfg"], wrong)
     if shape is not None and graph != shape:
-        raise wrong(
-            f"it is about {_said(graph)}, and {model} has {_said(shape)}", "name the model that it was made for"
-        )
+        raise wrong(f"it is about {_said(graph)}, and {model} is {_said(shape)}", "name the model that it was made for")
     scores, kept = np.zeros(len(graph)), np.zeros(len(graph), bool)
     numbers, scored = names_of(graph), False
     for name, values in given["edges"].items():
