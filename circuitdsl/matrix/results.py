@@ -22,7 +22,6 @@ from circuitdsl.errors import UserError
 from circuitdsl.matrix.cell import OUTCOMES, SCHEMA, Cell, Record
 from circuitdsl.matrix.storage import Storage
 from circuitdsl.report.reading import read
-from circuitdsl.report.report import Reports
 from circuitdsl.visible import json_text
 
 CELLS, REPORTS = "cells", "reports"
@@ -76,13 +75,13 @@ class Results:
             newest[each.cell.place] = each
         return sorted(newest.values(), key=lambda found: _order(found.cell))
 
-    def keep(self, record: Record, reports: Reports) -> None:
-        """Keep what became of a cell: its reports first, so that a record is never without them.
+    def keep(self, record: Record, reports: str = "") -> None:
+        """Keep what became of a cell: the text of its reports first, so that a record is never without them.
 
-        Reports and records are a line each, which is written in a fifth of the time; but not what people are to read.
+        A record is a line, which is written in a fifth of the time; but not where people are to read an error.
         """
         if record.report:
-            self.storage.write(record.report, json_text(reports.to_json(), allow_nan=False) + "\n")
+            self.storage.write(record.report, reports)
         text = json_text(record.to_json(), indent=1 if record.error else None)
         self.storage.write(f"{CELLS}/{record.cell.key}.json", text + "\n")
         self._remember(record)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.matrix import Measured, simulated
 from circuitdsl.errors import UserError
 from circuitdsl.matrix.cell import Cell
 from circuitdsl.matrix.cluster import check_answers
 from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.queue import Queue
+from circuitdsl.matrix.worker import Verified
 from tests.matrix.conftest import run
 
 
@@ -80,3 +83,12 @@ def test_an_address_that_nobody_answers_is_said_at_once(address: str) -> None:
 def test_an_address_that_somebody_answers_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         check_answers(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_with_many_workers_the_driver_does_little_more_for_a_cell() -> None:
+    """On the benchmark's clock, on which the CPU seconds of the driver pass."""
+    sent = pickle.dumps(Verified(Cell("s", "m")))
+    known = {"m": [Measured(1 + tenths / 10, 0.1, sent) for tenths in range(20)]}
+    few, many = simulated(1024, 8, known), simulated(1024, 512, known)
+    assert many.driver < 4 * few.driver
+    assert many.makespan < 2 * many.ideal and many.loads < 2

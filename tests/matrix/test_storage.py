@@ -17,7 +17,6 @@ from circuitdsl.matrix import worker
 from circuitdsl.matrix.cell import Cell, ClaimRow, Record
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory, InMemory, Remote, storage
-from circuitdsl.report.report import Reports
 from tests.conftest import ROOT
 from tests.matrix.conftest import run
 
@@ -92,7 +91,7 @@ def test_a_failure_takes_no_cell_from_a_process_that_did_it(lab: Path, monkeypat
 def test_a_record_comes_back_whatever_its_interval(ci: tuple[float, float] | None) -> None:
     row = ClaimRow("c", 1, "a claim", "t", "undecided", "why", "effect", math.nan if ci is None else 0.1, ci, "gap")
     kept, record = InMemory(), Record(Cell("s", "m"), "done", (row,))
-    Results(kept).keep(record, Reports(()))
+    Results(kept).keep(record)
     (found,) = Results(kept).records()
     assert found == (replace(record, claims=(replace(row, value=None),)) if ci is None else record)
 
@@ -101,7 +100,7 @@ def test_what_is_done_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is looked at again: another process may have done it meanwhile."""
     kept = InMemory()
     for seed, state in enumerate(("done", "done", "failed")):
-        Results(kept).keep(Record(Cell("s", "m", seed=seed), state, report="reports/x.json"), Reports(()))
+        Results(kept).keep(Record(Cell("s", "m", seed=seed), state, report="reports/x.json"))
     read, real = [], InMemory.read
     monkeypatch.setattr(InMemory, "read", lambda self, name: read.append(name) or real(self, name))
     results = Results(kept)
