@@ -56,7 +56,7 @@ class Results:
             found: Record = read(Record, body)
         except (ValueError, RecursionError):
             return None
-        if body.get("schema") != SCHEMA or found.cell.key != key:
+        if body.get("schema") != SCHEMA or found.cell.key != key or found.report not in ("", report_name(found.cell)):
             return None
         self._remember(found)
         return found
