@@ -45,7 +45,7 @@ CELLS, WORKERS = (100, 1000, 10_000), (1, 2, 8, 32, 128, 512)
 MODELS = 8
 #: seeds that are verified for durations
 SEEDS = (0, 1)
-#: seconds until a worker of Ray has started and imported what it needs, measured by `matrix_speed.py`
+#: seconds until a worker of Ray has started and imported what it needs, as `matrix_ray speed` finds
 STARTS = 6.0
 #: CPU seconds of the driver in Ray, for a call, for taking an answer, and for each answer that it waits for
 CALL, GET, WAIT = 0.0001, 0.0003, 0.0000004
