@@ -193,7 +193,7 @@ class Soaked:
     def __str__(self) -> str:
         return (
             f"{self.cells} cells, {self.killed} workers killed: {self.lost} cells lost, {self.twice} given back twice, "
-            f"{len(self.apart)} numbers or words other than in the undisturbed run"
+            f"{len(self.apart)} numbers or words other than in the undisturbed run, to the last bit"
         )
 
 
@@ -261,7 +261,7 @@ def _apart(one: Results, other: Results, key: str) -> list[str]:
     first, second = one.record(key), other.record(key)
     if not first or not second:
         return [f"{key}: no record"]
-    return differences(_known(one, first), _known(other, second), key)
+    return differences(_known(one, first), _known(other, second), key, apart=0)
 
 
 def _known(results: Results, record: Record) -> object:

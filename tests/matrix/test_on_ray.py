@@ -18,16 +18,19 @@ from typing import Any
 import pytest
 
 from benchmarks import matrix_ray
+from benchmarks.same_reports import differences
 from circuitdsl.cli import matrix
 from circuitdsl.errors import UserError
-from circuitdsl.matrix import on_ray
+from circuitdsl.matrix import crew, on_ray
 from circuitdsl.matrix.cluster import check_answers
+from circuitdsl.matrix.crew import Crew
 from circuitdsl.matrix.gpus import Need
 from circuitdsl.matrix.planning import plan, session_of
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.runs import Run
 from circuitdsl.matrix.storage import Directory
 from circuitdsl.matrix.worker import Settings
+from circuitdsl.verify import anew
 from circuitdsl.verify.portions import Sizes
 from tests.conftest import ROOT
 from tests.matrix.conftest import IOI, run
@@ -221,6 +224,37 @@ def test_a_driver_that_is_killed_goes_on(lab: Path, cluster, undisturbed) -> Non
     assert run(f"{LINE} --results r --ray {cluster.address} --resume --no-cache") in (0, 1)
     assert list(difference(kept(lab), undisturbed)) == []
     assert {path: path.read_bytes() for path in before} == before  # nothing twice
+
+
+class Small(crew.Remote):
+    """A worker whose memory does not suffice for many numbers at once."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        real = anew.measure_anew
+
+        def measured(prompts: Any, requests: Any, indices: Any) -> Any:
+            if len(requests) * len(indices) > 200:
+                raise MemoryError
+            return real(prompts, requests, indices)
+
+        anew.measure_anew = measured
+
+
+@pytest.mark.long
+def test_where_the_memory_of_workers_runs_out_portions_are_halved(lab: Path, cluster, monkeypatch) -> None:
+    """Prompts then run beside others, which may change a number's last digits."""
+    (lab / "much.circ").write_text(MUCH)
+    line = "verify much.circ --model pocket --seed 0 --seed 1 --no-cache"
+    assert run(f"{line} --results alone") in (0, 1)
+    monkeypatch.setattr(crew, "Remote", Small)
+    asked: list[Any] = []
+    real = Crew.memory
+    monkeypatch.setattr(Crew, "memory", lambda self, cell: asked.append(cell) or real(self, cell))
+    assert run(f"{line} --results r --ray {cluster.address}") in (0, 1)
+    assert len(asked) > 10  # what whole cells were too much for was asked in pieces
+    apart = differences(kept(lab), kept(lab, "alone"))
+    assert apart == [] and len(kept(lab)) == 2
 
 
 @pytest.mark.long
