@@ -40,7 +40,7 @@ from circuitdsl.matrix.storage import Directory
 from circuitdsl.matrix.worker import Settings, Verified, Worker
 
 POCKET = ("pocket/ioi", "pocket/greater_than", "pocket/induction")
-CELLS, WORKERS = (100, 1000, 10_000), (1, 2, 8, 32, 128, 512)
+CELLS, WORKERS = (100, 1000, 10_000), (1, 8, 32, 128, 512)
 #: models of a simulated matrix, half of them like the pocket model and half like stories260K
 MODELS = 8
 #: seeds that are verified for durations
