@@ -82,7 +82,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(work, device, session.memory),
+        memory=memory(work, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
         slower=machine.position / single.position,

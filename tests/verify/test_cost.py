@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
+from circuitdsl.engine import runs as runs_of
 from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
@@ -30,10 +32,10 @@ def shape():
     return outline("pocket")
 
 
-def planned(spec, shape, early_stop: bool = True):
+def planned(spec, shape, early_stop: bool = True, limit: int | None = None):
     (circuit,) = spec.circuits
     data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
-    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop)
+    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop, limit)
 
 
 def measured(circuit, pocket):
@@ -78,10 +80,12 @@ def test_claims_that_ask_for_the_same_are_merged(shape, all_looks) -> None:
 
 def test_a_run_that_ends_early_counts_for_its_share(shape) -> None:
     """Every prompt is scored by whole runs; a head of layer 2 is read off the clean run before its values are used."""
-    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\nexpect attention(2.5, END -> IO) >= 1%\n"), shape)
+    limit, attention = 10**8, "expect attention(2.5, END -> IO) >= 1%\n"  # under a limit no run is kept from scoring
+    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + attention), shape, limit=limit)
     tokens = sum(len(pair.clean_tokens) for pair in make_data(circuit, circuit.tasks[0], shape).pairs)
     assert task.most.run_tokens == 2 * tokens + round(tokens * 7 / 12)
-    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n0.6 -> 2.5.q at END : lowers\n"), shape)
+    edge = "0.6 -> 2.5.q at END : lowers\n"
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + edge), shape, limit=limit)
     assert 0 < task.held < other.held
 
 
@@ -231,9 +235,34 @@ def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
     def planned_memory(prompts: int, patches: int) -> int:
         lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
         _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
-        return memory(tasks, torch.device("cpu"))
+        return memory(tasks)
 
     assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
+
+
+def test_the_runs_that_are_held_are_those_that_a_verification_holds(pocket, shape, monkeypatch) -> None:
+    """Runs kept from scoring are counted once, of the first task alone, and an intervention's run with them."""
+    text = "task ioi(prompts = 64)\ntask flip = ioi(corrupt = flip, prompts = 40)\n0.6 -> 2.5.q at END : lowers\n"
+    circuit, tasks = planned(loads(HEAD + text), shape, early_stop=False)
+    benches = prompts_by_task(circuit, pocket)
+    kept = [[runs for _, runs in bench.kept] for bench in benches.values()]
+    assert [task.kept for task in tasks] == [sum(map(bytes_of, each)) for each in kept]
+    assert tasks[0].kept > 0 == tasks[1].kept
+    made: list[int] = []
+    run = runs_of.run
+    monkeypatch.setattr(runs_of, "run", lambda *a, **k: made.append(bytes_of(found := run(*a, **k))) or found)
+    verify(circuit, pocket, benches, Options(early_stop=False))
+    assert [task.held for task in tasks] == [0, sum(made)], "the first task's runs are those from scoring"
+    changed = "intervention half\n  scale 0.6 by 0.5\n  expect accuracy rises\n"
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + changed), shape, early_stop=False)
+    assert other.held > 0
+
+
+def bytes_of(runs: runs_of.Runs) -> int:
+    """Of all tensors of some runs, but for the ends, which are the scores' own."""
+    parts = (getattr(each, f.name) for each in (runs.clean, runs.corrupt) for f in fields(each) if f.name != "turns")
+    tensors = (t for part in parts for t in (part.values() if isinstance(part, dict) else [part]))
+    return sum({t.data_ptr(): t.numel() * t.itemsize for t in tensors if t.ndim > 2}.values())
 
 
 def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
