@@ -41,7 +41,10 @@ from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
-    from circuitdsl.models.parts import Transformer
+    from torch import Tensor
+
+    from circuitdsl.models.original import Original
+    from circuitdsl.models.parts import Rotary, Transformer
 
 #: the record of the pocket model, and logits of it as transformers computes them
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
@@ -128,13 +131,44 @@ def remembered(
     Raises:
         UserError: there is no such model, device or number format.
     """
+    files, known = _known(name_or_dir, device, dtype, revision, folder) or (None, None)
+    return _recalled(name, files, device_name(str(device)), dtype_name(dtype), known) if files and known else None
+
+
+def outlined(
+    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path | None
+) -> Transformer | None:
+    """What `outline.outline` gives, without transformers, of the pocket model and of one that is remembered.
+
+    Raises:
+        UserError: there is no such model, device or number format.
+    """
+    import torch
+
+    found = _known(name_or_dir, device, dtype, revision, folder) if folder else None
+    if found is None and locate(name_or_dir, revision, weights=False) == POCKET:
+        files = files_of(POCKET)
+        found = (files, shipped) if (shipped := _read(shipped_for(files))) else None
+    if found is None:
+        return None
+    files, record = found
+    held, kind = stored_tensors(files), getattr(torch, dtype_name(dtype))
+    names = set(record.tensors.values())
+    shapes = {name: torch.empty(held[name].get_shape(), dtype=kind, device="meta") for name in names}
+    return _read_parts(str(name_or_dir), files, record, shapes, {})
+
+
+def _known(
+    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path
+) -> tuple[ModelFiles, Record] | None:
+    """The files of a model that is remembered, and its record; raises what `remembered` raises."""
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    where, kind, files = device_name(str(device)), dtype_name(dtype), files_of(directory)
-    file = _record_of(files, where, kind, folder)
+    files = files_of(directory)
+    file = _record_of(files, device_name(str(device)), dtype_name(dtype), folder)
     known = _read(file) if file else None
-    return _recalled(name, files, where, kind, known) if known else None
+    return (files, known) if known else None
 
 
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
@@ -196,14 +230,12 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
     import torch
     from safetensors.torch import load_file
 
-    from circuitdsl.models.families import read_parts
     from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary
 
     exactly()
     held, kind = stored_tensors(files), getattr(torch, dtype)
     ready = {stored: held[stored][...].to(device, kind) for stored in set(record.tensors.values())}
-    named = {key: ready[stored] for key, stored in record.tensors.items()}
     rotary = {
         which: Rotary(torch.tensor(numbers, dtype=torch.float32, device=device), scaling)
         for which, (numbers, scaling) in record.rotary.items()
@@ -216,9 +248,23 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
 
     known = load_file(LOGITS, backend="pread") if _has_logits(files, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
+    return _read_parts(name, files, record, ready, rotary, original)
+
+
+def _read_parts(
+    name: str,
+    files: ModelFiles,
+    record: Record,
+    stored: Mapping[str, Tensor],
+    rotary: Mapping[str, Rotary],
+    original: Original | None = None,
+) -> Transformer:
+    """The view of a model of a record, from its tensors by the names that they have in its files."""
+    from circuitdsl.models.families import read_parts
+
+    named, config = {key: stored[own] for key, own in record.tensors.items()}, SimpleNamespace(**record.config)
     with readable(name, record.config["model_type"]):
-        tokenizer = _tokenizer(files, record)
-        return read_parts(name, SimpleNamespace(**record.config), named, rotary, tokenizer, original, files.hashes)
+        return read_parts(name, config, named, rotary, _tokenizer(files, record), original, files.hashes)
 
 
 def _tokenizer(files: ModelFiles, record: Record) -> Any:

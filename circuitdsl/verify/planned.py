@@ -17,7 +17,7 @@ from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
 from circuitdsl.models.outline import outline, parameters
 from circuitdsl.models.parts import changed
-from circuitdsl.models.record import remembered
+from circuitdsl.models.record import outlined, remembered
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.cache import memory as memory_of
@@ -58,7 +58,9 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        model, device = outline(place, session.dtype, revision), device_named(session.device)
+        folder, device = session.store.folder if session.store else None, device_named(session.device)
+        model = outlined(place, session.device, session.dtype, revision, folder)
+        model = model or outline(place, session.dtype, revision)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
         known = _known(session, circuit, datasets)

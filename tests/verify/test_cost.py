@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -109,6 +111,13 @@ def test_planning_needs_no_weights(tmp_path, capsys, all_looks) -> None:
     assert 0 < task["least"]["block_positions"] < task["most"]["block_positions"]
     assert 0 < found["seconds"][0] < found["seconds"][1]
     assert found["weights"] > 0 and found["memory"] > 0
+
+
+def test_planning_on_the_pocket_model_imports_no_more_than_torch() -> None:
+    heavy = "{'torch', 'transformers', 'sympy', 'scipy.special'}"
+    code = f"import sys; from circuitdsl import cli; cli.run(['plan', 'pocket/ioi']); print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("{'torch'}\n")
 
 
 def test_the_screen_says_that_time_is_an_estimate(capsys) -> None:
