@@ -90,9 +90,13 @@ class PlannedPrompts:
     def run_bytes(self, part: np.ndarray) -> int:
         """Bytes of what the clean and corrupt runs of prompts of one length hold on their way, beside what is kept."""
         n, length = self._at_once(part)
-        hidden = 3 * n * length * self.model.d_mlp
-        beside = (min(hidden, 3 * AT_ONCE) - hidden) * self.model.dtype.itemsize  # MLPs take some rows at a time
-        return 2 * (n * length * patched_bytes(self.model, length, length) + beside)
+        return 2 * (n * length * patched_bytes(self.model, length, length) - self._never_there(n * length))
+
+    def _never_there(self, rows: int, threads: int = 1) -> int:
+        """Bytes inside MLPs that are not there at one time: on a CPU they take some rows after the others."""
+        inside = 3 * rows * max(block.mlp.width for block in self.model.blocks)
+        there = 3 * AT_ONCE * threads if self.device == "cpu" else inside
+        return max(0, inside - there) * self.model.dtype.itemsize
 
     def patched_bytes(self, length: int, batches: Sequence[tuple[int, int]]) -> int:
         """Bytes of what is computed at once of some batches of patched runs: a unit of work on each thread.
@@ -106,7 +110,8 @@ class PlannedPrompts:
         most = batch_rows(self.model, length, self.max_memory)
         unit = max(longest, min(most, rows_together(self.model, self.device)))
         units = max(1, min(torch.get_num_threads(), most // unit))
-        return size if rows <= units * unit else size * units * unit // rows
+        there = min(rows, units * unit)
+        return size * there // max(rows, 1) - self._never_there(there, units)
 
     def leftover(self, calls: Iterable[tuple[np.ndarray, Sequence[Request]]]) -> int:
         """Bytes that stay where products are made ready for the prompts of some calls of `measure`, or for scoring."""

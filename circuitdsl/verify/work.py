@@ -289,7 +289,7 @@ def _on_group(
     group: Sequence[np.ndarray],
 ) -> Work:
     """What runs in batches, on groups of prompts that are measured together."""
-    model, alone, patching = prompts.model, Work(), list[tuple[Work, list[tuple[int, int]]]]()
+    model, alone, patching = prompts.model, Work(), list[list[tuple[Work, list[tuple[int, int]]]]]()
     for part in group:
         pairs = [prompts.data.pairs[i] for i in part]
         clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
@@ -297,10 +297,11 @@ def _on_group(
         where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
         fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
         alone += _alone(model, circuits, where, fits)
-        patching += [_patching(model, plans, where, layers) for plans, layers in patched]
-    batches = [batch for _, own in patching for batch in own]
-    beside = prompts.patched_bytes(int(prompts.lengths(group[-1]).max()), batches)
-    return alone + replace(sum((work for work, _ in patching), Work()), batch=beside)
+        patching.append([_patching(model, plans, where, layers) for plans, layers in patched])
+    longest = int(prompts.lengths(group[-1]).max())
+    side_by_side = ([batch for _, own in each for batch in own] for each in zip(*patching, strict=True))
+    beside = max((prompts.patched_bytes(longest, batches) for batches in side_by_side), default=0)
+    return alone + replace(sum((work for each in patching for work, _ in each), Work()), batch=beside)
 
 
 def _alone(model: Transformer, circuits: Sequence[Sequence[Subgraph]], where: Where, fits: Callable[..., int]) -> Work:
