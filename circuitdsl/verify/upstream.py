@@ -19,9 +19,6 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Position
 from circuitdsl.circuit.traced import TraceGraph
 from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.diagram.formats import write_picture
-from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
-from circuitdsl.diagram.trace import picture as trace_picture
 from circuitdsl.engine.cut import Change, Cut, Cuts, Reach
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.composition import compositions
@@ -89,6 +86,9 @@ class Upstream(Shown):
 
     def draw(self, path: str | Path, top: int = TOP) -> None:
         """Draw a heat map into a file: .svg or .png."""
+        from circuitdsl.diagram.formats import write_picture
+        from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
+
         name = (Path(self.model).name or self.model) + self._apart
         if len(self.found) == 1 and not self.senders:
             ((reader, standings),) = self.found.items()
@@ -228,7 +228,10 @@ class Traced(Shown):
 
     def draw(self, path: str | Path, least: float = LEAST) -> None:
         """Draw the graph into a file: .svg or .png."""
-        write_picture(trace_picture(self.graph, shown(self.graph, least), least, self.model), path)
+        from circuitdsl.diagram.formats import write_picture
+        from circuitdsl.diagram.trace import picture
+
+        write_picture(picture(self.graph, shown(self.graph, least), least, self.model), path)
 
 
 def trace(
