@@ -131,44 +131,33 @@ def remembered(
     Raises:
         UserError: there is no such model, device or number format.
     """
-    files, known = _known(name_or_dir, device, dtype, revision, folder) or (None, None)
-    return _recalled(name, files, device_name(str(device)), dtype_name(dtype), known) if files and known else None
-
-
-def outlined(
-    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path | None
-) -> Transformer | None:
-    """What `outline.outline` gives, without transformers, of the pocket model and of one that is remembered.
-
-    Raises:
-        UserError: there is no such model, device or number format.
-    """
-    import torch
-
-    found = _known(name_or_dir, device, dtype, revision, folder) if folder else None
-    if found is None and locate(name_or_dir, revision, weights=False) == POCKET:
-        files = files_of(POCKET)
-        found = (files, shipped) if (shipped := _read(shipped_for(files))) else None
-    if found is None:
-        return None
-    files, record = found
-    held, kind = stored_tensors(files), getattr(torch, dtype_name(dtype))
-    names = set(record.tensors.values())
-    shapes = {name: torch.empty(held[name].get_shape(), dtype=kind, device="meta") for name in names}
-    return _read_parts(str(name_or_dir), files, record, shapes, {})
-
-
-def _known(
-    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path
-) -> tuple[ModelFiles, Record] | None:
-    """The files of a model that is remembered, and its record; raises what `remembered` raises."""
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    files = files_of(directory)
-    file = _record_of(files, device_name(str(device)), dtype_name(dtype), folder)
+    where, kind, files = device_name(str(device)), dtype_name(dtype), files_of(directory)
+    file = _record_of(files, where, kind, folder)
     known = _read(file) if file else None
-    return (files, known) if known else None
+    return _recalled(name, files, where, kind, known) if known else None
+
+
+def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revision: str | None) -> Transformer:
+    """What `outline.outline` gives, without transformers of the pocket model and of one that is remembered.
+
+    Args:
+        source: the model, if it is remembered.
+
+    Raises:
+        UserError: what `outline.outline` raises.
+    """
+    if source and source.shapes:
+        return source.shapes()
+    if locate(name_or_dir, revision, weights=False) == POCKET:
+        files = files_of(POCKET)
+        if shipped := _read(shipped_for(files)):
+            return _shapes(str(name_or_dir), files, dtype_name(dtype), shipped)
+    from circuitdsl.models.outline import outline
+
+    return outline(name_or_dir, dtype, revision)
 
 
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
@@ -217,6 +206,7 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
         tokenizer=_tokenizer(files, record),
         read=partial(files.unchanged, view),
         whole=None if _has_logits(files, dtype) else lambda: read_whole(name, files, device, dtype)[0],
+        shapes=partial(_shapes, name, files, dtype, record),
     )
 
 
@@ -249,6 +239,16 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
     known = load_file(LOGITS, backend="pread") if _has_logits(files, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
     return _read_parts(name, files, record, ready, rotary, original)
+
+
+def _shapes(name: str, files: ModelFiles, dtype: str, record: Record) -> Transformer:
+    """The view of a model without its weights: its tensors lie on the `meta` device."""
+    import torch
+
+    held, kind = stored_tensors(files), getattr(torch, dtype)
+    names = set(record.tensors.values())
+    empty = {name: torch.empty(held[name].get_shape(), dtype=kind, device="meta") for name in names}
+    return _read_parts(name, files, record, empty, {})
 
 
 def _read_parts(

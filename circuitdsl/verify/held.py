@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from circuitdsl.circuit.nodes import Position
 from circuitdsl.engine.ends import scoring_runs
 from circuitdsl.engine.memory import batch_rows, in_groups, kept_bytes, patched_bytes, prompt_bytes, together
 from circuitdsl.engine.workers import rows_together, unit_rows
@@ -17,6 +18,7 @@ from circuitdsl.measurements.requests import ChangedRequest, Request, kept_for
 from circuitdsl.models.parts import AT_ONCE, Transformer
 from circuitdsl.models.products import FEWEST, prefers_one_dnn
 from circuitdsl.tasks.dataset import Dataset
+from circuitdsl.verify.measure import having
 
 #: bytes that stay where oneDNN has made products ready for a new number of prompts of some length: for them, for their
 #: partners, and for what is patched in them
@@ -40,6 +42,15 @@ class PlannedPrompts:
     device: str
     reads: Kept
     keeps: bool = True
+    _having: dict[frozenset[Position], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def having(self, requests: Iterable[Request]) -> np.ndarray:
+        """The prompts on which all positions of some requests exist, in order; looked for once for equal positions."""
+        requests = tuple(requests)
+        wanted = frozenset(position for request in requests for position in request.positions)
+        if wanted not in self._having:
+            self._having[wanted] = having(self.data, requests)
+        return self._having[wanted]
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """The tokens of some prompts."""

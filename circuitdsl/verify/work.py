@@ -43,7 +43,7 @@ from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks
 from circuitdsl.verify.held import PlannedPrompts
-from circuitdsl.verify.measure import by_prompts, having
+from circuitdsl.verify.measure import by_prompts
 from circuitdsl.verify.portions import portions
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
@@ -167,12 +167,12 @@ def _task_work(
     data, everything = prompts.data, np.arange(len(prompts.data.pairs))
     lengths = prompts.lengths(everything)
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
-    asked = [request for p in plans for request in p.requests]
-    requests = _as_run(asked, metric)
+    wanted = [request for p in plans for request in p.requests]
+    requests = _as_run(wanted, metric)
     patches = [request for request in requests if request.scored]
     looks = early_looks(plans, data.pairs, prompts.model, prompts.device, early_stop)
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
-    nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
+    nulls = by_prompts((prompts.having(p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
     start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
@@ -181,7 +181,8 @@ def _task_work(
     each_look = [(everything[a:b], requests) for a, b in zip((0, *looks), looks, strict=False)]
     steps, calls = [_measuring(prompts, own, indices) for indices, own in each_look], [*nulls, *each_look]
     before = sum(_portions(prompts, own, indices) for indices, own in nulls)
-    every = list(dict.fromkeys(request for p in plans for request in p.asked))
+    each_asked = [p.asked for p in plans]
+    every = list(dict.fromkeys(request for asked in each_asked for request in asked))
     cut = [_portions(prompts, every, span) for span, _ in each_look]
     found = TaskWork(
         task=name,
@@ -189,7 +190,7 @@ def _task_work(
         looks=looks,
         tokens=(int(lengths.min()), int(lengths.max())),
         claims=len(plans),
-        requests=len(asked),
+        requests=len(wanted),
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=sum(request.reads_attention for request in requests),
@@ -206,12 +207,13 @@ def _task_work(
     if known is None:
         return found
     # on what the first look measures, and on what it does not know
-    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
-    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
-    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in wanted]
+    there = (asked for asked, p in zip(each_asked, plans, strict=True) if len(prompts.having(p.requests)))
+    groups = by_prompts((everything[: looks[0]], asked) for asked in there)
+    measured = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
+    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in measured]
     return replace(
         found,
-        measurements=len({request for _, own in wanted for request in own}),
+        measurements=len({request for _, own in measured for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
     )

@@ -80,16 +80,15 @@ def test_the_second_time_it_is_the_same_model(copy: Path, folder: Path, no_trans
     assert [b.attn.scale for b in again.parts.blocks] == [b.attn.scale for b in first.parts.blocks]
 
 
-_OBJECTS = ("read", "whole", "tokenizer")
+_OBJECTS = ("read", "whole", "shapes", "tokenizer")
 
 
 @pytest.mark.parametrize("where", ["stories", "pocket"])
 def test_its_shapes_are_known_without_transformers(where: str, request, folder: Path) -> None:
     place = POCKET if where == "pocket" else request.getfixturevalue("stories")
-    if where == "stories":
-        assert record.outlined(place, "cpu", "bfloat16", None, folder) is None
-        open_model(place, "cpu", "bfloat16", folder=folder)
-    known, whole = record.outlined(place, "cpu", "bfloat16", None, folder), outline(place, "bfloat16")
+    open_model(place, "cpu", "bfloat16", folder=folder)
+    source = None if where == "pocket" else record.remembered(place, "cpu", "bfloat16", None, folder, "name")
+    known, whole = record.outline_of(source, place, "bfloat16", None), outline(place, "bfloat16")
     assert isinstance(known.tokenizer, KnownTokenizer) and not isinstance(whole.tokenizer, KnownTokenizer)
     ours, theirs = ([(t.shape, t.stride(), t.dtype, t.device.type) for t in tensors(m)] for m in (known, whole))
     assert ours == theirs and len(ours) > 40

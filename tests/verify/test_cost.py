@@ -19,6 +19,7 @@ from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
+from circuitdsl.verify.measure import having
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options, Session
@@ -289,6 +290,15 @@ def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None
     assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
     assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
     assert task.least.block_positions > 0
+
+
+def test_prompts_with_equal_positions_are_looked_for_once(shape, monkeypatch) -> None:
+    """However many claims name them: of 20,000 claims, that was most of the time of a plan."""
+    found: list[object] = []
+    monkeypatch.setattr("circuitdsl.verify.held.having", lambda *given: found.append(given) or having(*given))
+    lines = "".join(f"0.{i} -> 2.5.q at {at} : lowers\n" for i in range(8) for at in ("END", "S2"))
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 40)\n" + lines), shape)
+    assert task.claims == 16 and len(found) == 2
 
 
 def test_a_plan_of_a_session_that_keeps_nothing_on_disk_reads_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
