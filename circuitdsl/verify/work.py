@@ -49,8 +49,8 @@ from circuitdsl.verify.prompts import MEAN_PROMPTS
 
 #: bytes of libraries that measuring imports, and of records
 BASE = 15_000_000
-#: what weighing one claim takes, in layers of a plain run on one token
-_WEIGHING = 200
+#: what weighing one claim takes, in layers of a plain run on one token: at the least, and more for each prompt
+_WEIGHING, _WEIGHING_PROMPT = 5.0, 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +338,13 @@ def _patching(
     return Work(block_positions=positions, flow_positions=flow, passes=len(batches)), batches
 
 
-def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float = _WEIGHING) -> float:
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float | None = None) -> float:
     """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts.
 
-    `weighing` is what weighing one claim takes, in layers of a plain run on one token.
+    `weighing` is what weighing one claim takes, in layers of a plain run on one token; by default what is usual.
     """
+    if weighing is None:
+        weighing = _WEIGHING + _WEIGHING_PROMPT * task.prompts
     block = products(model.blocks[0])
     positions = work.block_positions + work.run_tokens * model.n_layers
     mlps = work.flow_positions * products(model.blocks[0].mlp) / block
