@@ -13,8 +13,9 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.growth import Case, Figure
+from tests.hostile.large_texts import WHOLE
 
-ERRORS = 7000
+ERRORS, MANY = 7000, "20 000 claims"
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
 HEAD = """task file("who.jsonl")
 metric logit_diff
@@ -97,6 +98,13 @@ def errors(folder: Path) -> list[Figure]:
     return [Figure("whole process", seconds, "CPU s"), Figure("printed", printed, "lines", 400)]
 
 
+def many_claims(folder: Path) -> list[Figure]:
+    """A plan of claims on the same few patches."""
+    spec = folder / "many.circ"
+    spec.write_text(WHOLE[MANY]())
+    return [Figure("whole process", process(folder, "plan", str(spec))[0], "CPU s", 10.0)]
+
+
 CASES = (
     _verb("compare", 3.0, "compare", "pocket/ioi", "pocket/colored_objects", "--measure"),
     _verb("mutate", 8.0, "mutate", "pocket/ioi"),
@@ -107,6 +115,7 @@ CASES = (
     _verb("trace", 3.0, *TRACE),
     _verb("trace_cut", 3.0, *TRACE, "--cut", "local", "global"),
     _verb("channels", 3.0, "channels", "pocket", "--to", "2.5.q"),
-    _verb("plan", 3.0, "plan", "pocket/ioi"),
+    _verb("plan", 1.5, "plan", "pocket/ioi"),
+    Case("plan_many", f"`plan` on {MANY}", many_claims),
     Case("errors", f"`check` on a file with {ERRORS} errors", errors),
 )

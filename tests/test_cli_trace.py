@@ -13,7 +13,7 @@ from circuitdsl import cli
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
-from circuitdsl.engine.cut import Reach, cut
+from circuitdsl.engine.cut import Cuts, Reach
 from circuitdsl.engine.trace import fired, token_names, trace_graph, tracers
 from circuitdsl.report.numbers import plain
 from circuitdsl.report.tables import shown
@@ -130,8 +130,11 @@ def test_cuts_are_told_with_their_controls(run, pocket, reaches: tuple[Reach, ..
     assert [line[:2] for line in lines] == [[f"{r},", a] for r in shown for a in ("signal", "control")]
     circuit = with_overrides(load("pocket/ioi").circuits[0], prompts=48, seed=None)
     bench = make_prompts(circuit, circuit.tasks[0], pocket)
+    cuts = Cuts(bench, shown, boost)
+    for one in fired(pocket, bench.pairs, HEAD, [END], [IO]):
+        cuts.add(*one)
     for told, reach in zip(lines[::2], shown, strict=True):
-        change = cut(bench, HEAD, END, IO, reach, boost).signal
+        change = cuts.found()[reach].signal
         assert told[2] == plain(change.metric.mean()) and told[5] == plain(change.score.mean())
         assert told[8:] == [plain(change.norm.mean(), 3), plain(change.cosine.mean(), 3)]
     assert ("added once more to" if boost else "taken out of") in out

@@ -109,10 +109,10 @@ def picture(name: str | None) -> Path | None:
         UsageError: its suffix is neither .svg nor .png.
         UserError: it cannot be written.
     """
-    from circuitdsl.diagram.formats import format_of
-
     target = output(name)
     if target:
+        from circuitdsl.diagram.formats import format_of
+
         format_of(target, painted=True)
     return target
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import Plan, Where, all_names, seen_from
@@ -65,12 +67,19 @@ def calibrate(model: Transformer, device: torch.device) -> Machine:
     few = torch.zeros(8, model.d_model, dtype=model.dtype, device=device)
     places = None if model.W_pos is None else few.new_zeros(model.n_ctx, model.d_model)
     one = replace(model, blocks=model.blocks[:1], W_E=few, W_U=few, W_pos=places, b_U=None)
-    one = changed(one, lambda tensor: torch.full_like(tensor, 0.01, device=device))
+    one = changed(one, partial(_filled, device=device))
     length = min(TOKENS, model.n_ctx)
     many = torch.zeros(PROMPTS, length, dtype=torch.long)
     whole = _seconds(lambda: run(one, many, many), device) / 2
     least = _seconds(lambda: run(one, many[:1, :1], many[:1, :1]), device) / 2
     return Machine(whole / (PROMPTS * length), least)
+
+
+def _filled(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the same shape, number format and order of axes; `full_like` of one on `meta` imports sympy."""
+    turned = tensor.ndim == 2 and tensor.stride(0) < tensor.stride(1)
+    made = torch.full(tensor.shape[::-1] if turned else tensor.shape, 0.01, dtype=tensor.dtype, device=device)
+    return made.T if turned else made
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

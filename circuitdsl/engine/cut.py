@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.ends import score_ends
 from circuitdsl.engine.passes import Edits
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import one_run
 from circuitdsl.engine.terms import Cache, Rows
-from circuitdsl.engine.trace import SIDES, Firing, Tracer, fired
+from circuitdsl.engine.trace import SIDES, Firing, Tracer
 from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import PORTS, Attention, Port, attend
 
@@ -72,41 +72,46 @@ class Cut:
     control: Change
 
 
-@measuring()
-def cut(
-    prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool = False, seed: int = 0
-) -> Cut:
-    """Cut the signal of a head's firings from one position to another.
+class Cuts:
+    """Cuts of the signal of a head's firings, as far as these have been given.
 
-    Args:
+    Attributes:
         boost: add it once more instead.
         seed: of the control's singular vectors.
-
-    Raises:
-        NotTraced: the model does more to queries, keys or scores than Ω says.
     """
-    generator = torch.Generator().manual_seed(seed)
-    indices: list[int] = []
-    scores: list[float] = []
-    found = [(prompts.ends()[0].clone(), list[_Row]()) for _ in range(2)]  # of the signal, and of its control
-    for tracer, by_number in fired(prompts.model, prompts.pairs, head, [source], [target], prompts.max_memory):
+
+    def __init__(self, prompts: Prompts, reaches: Sequence[Reach], boost: bool = False, seed: int = 0) -> None:
+        self._prompts, self._boost, self._generator = prompts, boost, torch.Generator().manual_seed(seed)
+        self._indices: list[int] = []
+        self._scores: list[float] = []
+        ends = prompts.ends()[0]  # of the signal, and of its control
+        self._found = {reach: [(ends.clone(), list[_Row]()) for _ in range(2)] for reach in dict.fromkeys(reaches)}
+
+    @measuring()
+    def add(self, tracer: Tracer, by_number: Mapping[int, Firing]) -> None:
+        """Cut some firings, which are given by the numbers of their prompts."""
         firings = list(by_number.values())
-        indices += by_number
-        scores += [firing.score for firing in firings]
+        self._indices += by_number
+        self._scores += [firing.score for firing in firings]
         signals: list[Vectors] = [firing.signal for firing in firings]
-        controls = [outside(tracer, firing, generator) for firing in firings]
-        for vectors, (ends, rows) in zip((signals, controls), found, strict=True):
-            edits = edits_of(tracer, firings, vectors, reach, boost)
-            cache = one_run(tracer.model, tracer.tokens, edits)
-            ends[list(by_number)] = cache.end[[firing.prompt for firing in firings]]
-            rows += [_changed(edits, cache, *each) for each in zip(firings, vectors, strict=True)]
-    order = np.argsort(indices)
-    at = np.asarray(indices, int)[order]
-    signal, control = (
-        Change((score_ends(prompts, ends) - prompts.clean)[at], *np.asarray(rows).reshape(-1, 4)[order].T)
-        for ends, rows in found
-    )
-    return Cut(at, np.asarray(scores)[order], signal, control)
+        controls = [outside(tracer, firing, self._generator) for firing in firings]
+        for reach, found in self._found.items():
+            for vectors, (ends, rows) in zip((signals, controls), found, strict=True):
+                edits = edits_of(tracer, firings, vectors, reach, self._boost)
+                cache = one_run(tracer.model, tracer.tokens, edits)
+                ends[list(by_number)] = cache.end[[firing.prompt for firing in firings]]
+                rows += [_changed(edits, cache, *each) for each in zip(firings, vectors, strict=True)]
+
+    def found(self) -> dict[Reach, Cut]:
+        """What was cut at each reach, by the order of the prompts."""
+        order = np.argsort(self._indices)
+        at, scores = np.asarray(self._indices, int)[order], np.asarray(self._scores)[order]
+
+        def change(ends: Tensor, rows: Sequence[_Row]) -> Change:
+            metric = (score_ends(self._prompts, ends) - self._prompts.clean)[at]
+            return Change(metric, *np.asarray(rows).reshape(-1, 4)[order].T)
+
+        return {reach: Cut(at, scores, *(change(*each) for each in both)) for reach, both in self._found.items()}
 
 
 def outside(tracer: Tracer, firing: Firing, generator: torch.Generator) -> Vectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -121,21 +121,15 @@ def ends_of(
         UserError: some are not finite.
     """
     ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
-
     room = 0 if kept is None else kept_bytes(model.device, max_memory)
 
-    def run(places: Tensor, tokens: Tensor) -> None:
-        nonlocal room
-        wanted, size = _what_fits(model, tokens.shape, room, reads)
+    def run(places: Tensor, tokens: Tensor, wanted: Kept, size: int) -> None:
         runs = engine.run(model, tokens, tokens_of([pairs[i] for i in places], "corrupt_tokens"), kept=wanted | ENDS)
         ends[0, places], ends[1, places] = runs.clean.end, runs.corrupt.end
         if kept is not None and size:
             kept.append((places.tolist(), runs))
-            room -= size
 
-    for group in engine.by_length(
-        [pair.clean_tokens for pair in pairs], partial(run_at_once, model, max_memory=max_memory)
-    ):
+    for group in scoring_runs(model, pairs, max_memory, room, reads):
         run(*group)  # in a function, so that the runs of a group are freed before the next group is run
     for side, end in zip(SIDES, ends, strict=True):
         broken = (~end.isfinite().all(dim=1)).nonzero().flatten().tolist()
@@ -146,6 +140,26 @@ def ends_of(
                 hint="float16 overflows easily: try bfloat16 or float32" if model.dtype == torch.float16 else None,
             )
     return ends[0], ends[1]
+
+
+def scoring_runs(
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    max_memory: int | None,
+    room: int,
+    reads: Callable[[], Kept] | None = None,
+) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, "m T"], Kept, int]]:
+    """The prompts that run together for their scores: places, clean tokens, what is kept of them, and its bytes.
+
+    Args:
+        room: bytes of what may be kept of all of them.
+        reads: says what will be read of them: that is kept where there is no room for everything.
+    """
+    at_once = partial(run_at_once, model, max_memory=max_memory)
+    for places, tokens in engine.by_length([pair.clean_tokens for pair in pairs], at_once):
+        wanted, size = _what_fits(model, tokens.shape, room, reads)
+        room -= size
+        yield places, tokens, wanted, size
 
 
 def _what_fits(model: Transformer, shape: torch.Size, room: int, reads: Callable[[], Kept] | None) -> tuple[Kept, int]:

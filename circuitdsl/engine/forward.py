@@ -24,15 +24,13 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine import narrow
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
+from circuitdsl.engine.memory import LONG
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.side_by_side import apart, in_a_row, last
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, term
-
-#: positions from which on attention makes no matrix of all scores
-LONG = 32
 
 
 @dataclass

@@ -27,6 +27,8 @@ MOST_PROMPTS = {"cpu": 64, "cuda": 1024}
 CHUNK, TOKENS = 64, {"cpu": 1024, "cuda": 65536}
 #: rows whose logits over the whole vocabulary are held at once, copies of them, and threads that hold some
 VOCAB_ROWS, VOCAB_COPIES, VOCAB_THREADS = 128, 3, 2
+#: positions from which on attention makes no matrix of all scores
+LONG = 32
 
 
 class OutOfMemory(UserError):
@@ -77,9 +79,23 @@ def batch_bytes(model: Transformer, length: int, rows: int, held: int = 0, max_m
 
 
 def _row_bytes(model: Transformer, length: int, held: int) -> int:
-    heads = model.n_heads * (6 * model.d_head + 4 * length)
+    return _numbers(model, 4 * length, held) * model.dtype.itemsize
+
+
+def _numbers(model: Transformer, of_attention: float, held: int = 0) -> int:
+    """Numbers that go with one residual-stream vector, where attention needs so many for each head."""
+    heads = model.n_heads * (6 * model.d_head + of_attention)
     inside = max(block.mlp.width for block in model.blocks)
-    return model.dtype.itemsize * (8 * model.d_model + 3 * inside + heads + held)
+    return int(8 * model.d_model + 3 * inside + heads + held)
+
+
+def patched_bytes(model: Transformer, length: int, steps: int) -> int:
+    """Bytes of one residual-stream vector of a batch of runs that are recomputed at their last `steps` positions.
+
+    Where these are many, attention holds no scores (see `LONG`), but the keys and values of each run.
+    """
+    scores = steps < LONG or model.blocks[0].attn.softcap is not None
+    return _numbers(model, 4 * length if scores else 2 * model.d_head * length / steps) * model.dtype.itemsize
 
 
 def all_terms(model: Transformer) -> int:

@@ -145,6 +145,9 @@ class Tracer:
         firing: gives the firing of a head from a token of a prompt (its row, the head, the token), or None where the
             head does not fire. It fires where one token gets at least half of its attention, with a score of 0 or more.
             Attention to the first token does not count: heads that find nothing attend there.
+        normed: gives what the heads of a layer read at a token of a prompt: the normed residual, without the norm's
+            gain and with a 1 appended; and its scale.
+        written: gives the term that a head writes at a token of a prompt.
 
     Raises:
         NotTraced: the model does more to queries, keys or scores than Ω says.
@@ -157,6 +160,8 @@ class Tracer:
     cache: Cache = field(init=False)
     pattern: Callable[[Node], Float[Tensor, "n T T"]] = field(init=False)
     firing: Callable[[int, Node, int], Firing | None] = field(init=False)
+    normed: Callable[[int, int, int], tuple[Float[Tensor, " d_plus_1"], float]] = field(init=False)
+    written: Callable[[int, Node, int], Float[Tensor, " d"]] = field(init=False)
 
     def __post_init__(self) -> None:
         for _, attn in self.weights.layers:
@@ -169,7 +174,7 @@ class Tracer:
             )
         self.cache = engine.one_run(self.model, self.tokens)
         self.pattern = cache(partial(engine.patterns, self.model, self.cache))
-        self.firing = cache(self._firing)
+        self.firing, self.normed, self.written = cache(self._firing), cache(self._normed), cache(self._written)
 
     @measuring()
     def _firing(self, prompt: int, head: Node, i: int) -> Firing | None:
@@ -208,8 +213,7 @@ class Tracer:
                 found *= float(norm.scale(norm.centred(own)))
         return found
 
-    def normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
-        """The normed residual that a layer's heads read, without the norm's gain and with a 1 appended; its scale."""
+    def _normed(self, prompt: int, layer: int, token: int) -> tuple[Float[Tensor, " d_plus_1"], float]:
         norm = self.model.blocks[layer].attn_norm
         x = norm.centred(self.cache.resid_pre[layer][prompt, token].float())
         scale = float((x.square().mean() + norm.eps).sqrt())
@@ -228,8 +232,7 @@ class Tracer:
         rest = [EMBED, *(Node("mlp", below) for below in range(layer))]
         return heads, tuple((node, float(self.cache.value(node)[prompt, token].float() @ direction)) for node in rest)
 
-    def written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
-        """The term that a head writes at a token."""
+    def _written(self, prompt: int, head: Node, token: int) -> Float[Tensor, " d"]:
         attn = self.model.blocks[head.layer].attn
         return attn.out_head(head.head, self.cache.z[head.layer][prompt, token, head.head]).float()
 
@@ -290,9 +293,18 @@ def tracers(
 
 
 def trace_graph(
-    model: Transformer, pairs: Sequence[PromptPair], head: Node, source: Position, target: Position
+    model: Transformer,
+    pairs: Sequence[PromptPair],
+    head: Node,
+    source: Position,
+    target: Position,
+    beside: Callable[[Tracer, dict[int, Firing]], None] = lambda tracer, firings: None,
+    max_memory: int | None = None,
 ) -> TraceGraph:
     """Trace a head's firings from one position to another, back to the first layer.
+
+    Args:
+        beside: is given what `fired` yields as well.
 
     Raises:
         NotTraced: the model does more to queries, keys or scores than Ω says.
@@ -308,7 +320,8 @@ def trace_graph(
         tokens.setdefault(name, []).append(token)
         return Place(head, name)
 
-    for tracer, firings in fired(model, pairs, head, [source], [target]):
+    for tracer, firings in fired(model, pairs, head, [source], [target], max_memory):
+        beside(tracer, firings)
         for number, start in firings.items():
             starts.append(start)
             names = token_names(pairs[number])

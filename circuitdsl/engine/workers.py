@@ -51,14 +51,18 @@ def measuring() -> Iterator[None]:
             _FREE.reset(token)
 
 
-def unit_rows(model: Transformer) -> int:
-    """How many residual-stream vectors a full unit has; on a GPU, which one thread keeps busy, as many as there are."""
-    return max(ROWS, WORK // products(model.blocks[0])) if model.device.type == "cpu" else sys.maxsize
+def unit_rows(model: Transformer, device: str = "") -> int:
+    """How many residual-stream vectors a full unit has; on a GPU, which one thread keeps busy, as many as there are.
+
+    Args:
+        device: `cpu` or `cuda`; by default where the model is.
+    """
+    return max(ROWS, WORK // products(model.blocks[0])) if (device or model.device.type) == "cpu" else sys.maxsize
 
 
-def rows_together(model: Transformer) -> int:
-    """Residual-stream vectors of batches that run side by side, at the most."""
-    return UNITS * unit_rows(model)
+def rows_together(model: Transformer, device: str = "") -> int:
+    """Residual-stream vectors of batches that run side by side, at the most; arguments as of `unit_rows`."""
+    return UNITS * unit_rows(model, device)
 
 
 def each(model: Transformer, work: Callable[[U], R], units: Sequence[U], rows: Sequence[int], most: int) -> list[R]:

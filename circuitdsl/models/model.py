@@ -44,6 +44,7 @@ class Model:
         tokenizer: a Hugging Face tokenizer or what stands for it; None for a model that has none.
         read: reads its parts.
         whole: reads them as the library loads the model, which then is in memory once; None where `read` does as well.
+        shapes: gives its parts without weights, where these are known without loading it.
         away: asks the processes that hold the model, where this one does not (`engine.away`).
     """
 
@@ -68,6 +69,7 @@ class Model:
     tokenizer: Any
     read: Callable[[], Transformer]
     whole: Callable[[], Transformer] | None = None
+    shapes: Callable[[], Transformer] | None = None
     away: Callable[[Sequence[Any]], Iterator[tuple[int, Any]]] | None = None
 
     @cached_property

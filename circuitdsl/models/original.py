@@ -23,6 +23,8 @@ AMPLIFIED, MOST = 10, 5e-2
 #: in half precision: how far our logits may be from those of single precision, as a multiple of how far the model's own
 #: are, and of what a rounding changes; and how far the model's own may be
 ROUNDED, USEFUL = 8, 0.5
+#: tokens from which on prompts run one after the other: attention may hold all scores of each of them
+LONG = 128
 
 
 class Original:
@@ -131,16 +133,18 @@ class Original:
         if rows and not rounded and all(row is not None for row in rows):
             return torch.stack(rows).to(tokens.device)  # type: ignore[arg-type]
         tokens = tokens.to(self.module.device)
-        given: dict[str, Tensor] = {"input_ids": tokens}
+        kind, rows_of = "input_ids", tokens
         if rounded:
             made = torch.Generator(tokens.device).manual_seed(0)
             exact = self.module.get_input_embeddings()(tokens)
             noise = torch.randn(exact.shape, generator=made, device=exact.device, dtype=exact.dtype)
-            given = {"inputs_embeds": exact * (1 + torch.finfo(exact.dtype).eps * noise)}
+            kind, rows_of = "inputs_embeds", exact * (1 + torch.finfo(exact.dtype).eps * noise)
+        given: dict[str, Any] = {"use_cache": False, "logits_to_keep": last}
         if start:
             given["position_ids"] = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
+        at_once = len(tokens) if tokens.shape[1] < LONG else 1
         try:
-            return self.module(**given, use_cache=False, logits_to_keep=last).logits.float()
+            return torch.cat([self.module(**{kind: some}, **given).logits.float() for some in rows_of.split(at_once)])
         except Exception as error:  # transformers lets through whatever a wrong configuration runs into
             if out_of_memory(error):
                 raise

@@ -41,7 +41,10 @@ from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
 from circuitdsl.version import __version__
 
 if TYPE_CHECKING:
-    from circuitdsl.models.parts import Transformer
+    from torch import Tensor
+
+    from circuitdsl.models.original import Original
+    from circuitdsl.models.parts import Rotary, Transformer
 
 #: the record of the pocket model, and logits of it as transformers computes them
 SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
@@ -137,6 +140,26 @@ def remembered(
     return _recalled(name, files, where, kind, known) if known else None
 
 
+def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revision: str | None) -> Transformer:
+    """What `outline.outline` gives, without transformers of the pocket model and of one that is remembered.
+
+    Args:
+        source: the model, if it is remembered.
+
+    Raises:
+        UserError: what `outline.outline` raises.
+    """
+    if source and source.shapes:
+        return source.shapes()
+    if locate(name_or_dir, revision, weights=False) == POCKET:
+        files = files_of(POCKET)
+        if shipped := _read(shipped_for(files)):
+            return _shapes(str(name_or_dir), files, dtype_name(dtype), shipped)
+    from circuitdsl.models.outline import outline
+
+    return outline(name_or_dir, dtype, revision)
+
+
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
     """Where the record of a model is kept."""
     return folder / "models" / f"{_hash(files, device, dtype, machine()).hex()}.json" if folder else None
@@ -183,6 +206,7 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
         tokenizer=_tokenizer(files, record),
         read=partial(files.unchanged, view),
         whole=None if _has_logits(files, dtype) else lambda: read_whole(name, files, device, dtype)[0],
+        shapes=partial(_shapes, name, files, dtype, record),
     )
 
 
@@ -196,14 +220,12 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
     import torch
     from safetensors.torch import load_file
 
-    from circuitdsl.models.families import read_parts
     from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary
 
     exactly()
     held, kind = stored_tensors(files), getattr(torch, dtype)
     ready = {stored: held[stored][...].to(device, kind) for stored in set(record.tensors.values())}
-    named = {key: ready[stored] for key, stored in record.tensors.items()}
     rotary = {
         which: Rotary(torch.tensor(numbers, dtype=torch.float32, device=device), scaling)
         for which, (numbers, scaling) in record.rotary.items()
@@ -216,9 +238,33 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
 
     known = load_file(LOGITS, backend="pread") if _has_logits(files, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
+    return _read_parts(name, files, record, ready, rotary, original)
+
+
+def _shapes(name: str, files: ModelFiles, dtype: str, record: Record) -> Transformer:
+    """The view of a model without its weights: its tensors lie on the `meta` device."""
+    import torch
+
+    held, kind = stored_tensors(files), getattr(torch, dtype)
+    names = set(record.tensors.values())
+    empty = {name: torch.empty(held[name].get_shape(), dtype=kind, device="meta") for name in names}
+    return _read_parts(name, files, record, empty, {})
+
+
+def _read_parts(
+    name: str,
+    files: ModelFiles,
+    record: Record,
+    stored: Mapping[str, Tensor],
+    rotary: Mapping[str, Rotary],
+    original: Original | None = None,
+) -> Transformer:
+    """The view of a model of a record, from its tensors by the names that they have in its files."""
+    from circuitdsl.models.families import read_parts
+
+    named, config = {key: stored[own] for key, own in record.tensors.items()}, SimpleNamespace(**record.config)
     with readable(name, record.config["model_type"]):
-        tokenizer = _tokenizer(files, record)
-        return read_parts(name, SimpleNamespace(**record.config), named, rotary, tokenizer, original, files.hashes)
+        return read_parts(name, config, named, rotary, _tokenizer(files, record), original, files.hashes)
 
 
 def _tokenizer(files: ModelFiles, record: Record) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # `scipy.special` is imported when it is first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Array = NDArray[np.float64]
 Number = float | Array
@@ -100,14 +100,14 @@ class Share(Estimate):
     def p_value(self, side: Number, bound: Number) -> Array:
         given = np.asarray(bound, float)
         b = np.clip(given, 0, 1)
-        above = np.where(self.k > 0, special.bdtrc(np.maximum(self.k - 1, 0), self.n, b), 1.0)
-        below = np.where(given > 1, 0.0, special.bdtr(self.k, self.n, b))
+        above = np.where(self.k > 0, scipy.special.bdtrc(np.maximum(self.k - 1, 0), self.n, b), 1.0)
+        below = np.where(given > 1, 0.0, scipy.special.bdtr(self.k, self.n, b))
         return np.where(np.asarray(side) > 0, below, np.where(given < 0, 0.0, above))
 
     def interval(self, alpha: Number = 0.05) -> tuple[Array, Array]:
         k, n = np.asarray(self.k, float), float(self.n)
-        low = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2), 0.0)
-        high = np.where(k < n, special.betainccinv(k + 1, np.maximum(n - k, 1), alpha / 2), 1.0)
+        low = np.where(k > 0, scipy.special.betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2), 0.0)
+        high = np.where(k < n, scipy.special.betainccinv(k + 1, np.maximum(n - k, 1), alpha / 2), 1.0)
         return low, high
 
     def repeated(self, times: Times) -> Share:
@@ -126,11 +126,11 @@ def falls_to(p_value: Callable[[Array], Array], p: Number, start: Number, step: 
     All bounds are sought together: bracketed, then found by the method of Anderson and Björck (1973, BIT 13) on the
     normal scale, where p-values are nearly linear in the bound. Where the step is 0, the bound is `start`.
     """
-    target = special.ndtri(p)
+    target = scipy.special.ndtri(p)
 
     def height(bound: Array) -> Array:
         """Above 0 where `bound` is not rejected."""
-        return np.where(step == 0, 0.0, np.clip(special.ndtri(p_value(bound)), -40.0, _OPEN) - target)
+        return np.where(step == 0, 0.0, np.clip(scipy.special.ndtri(p_value(bound)), -40.0, _OPEN) - target)
 
     near, far, wider = start + np.zeros_like(step), start + step, step / 2
     at_near, at_far = np.abs(target) + np.zeros_like(step), height(far)

@@ -34,8 +34,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # `scipy.special` is imported when it is first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from circuitdsl.verdict.estimates import Array, Estimate, Number, Times, falls_to
 
@@ -114,7 +114,7 @@ class Mean(Estimate):
 def first_step(y: Array, end: Number, p: Number) -> Array:
     """A guess of how far from the mean the p-value falls to p, from the spread and from the value that is added."""
     n = y.shape[-1]
-    return -special.ndtri(p) * y.std(-1) / np.sqrt(n) - np.log(p) * np.abs(end) / (n + 1) / 2
+    return -scipy.special.ndtri(p) * y.std(-1) / np.sqrt(n) - np.log(p) * np.abs(end) / (n + 1) / 2
 
 
 def mean(y: ArrayLike, strata: ArrayLike | None = None, ends: Range = UNKNOWN, size: Number | None = None) -> Mean:
@@ -281,7 +281,7 @@ def _tails(v: Array, c: Array) -> Array:
     u = np.maximum(s[:, 0] * np.sqrt(spread), 1e-12)
     second = (k4 / 8 - 5 * k3**2 / 24) / u - u**-3.0 - k3 / (2 * u * u) + w**-3.0
     ends = 1 / u - 1 / w + np.where(w > _NEAR_HALF, second, 0.0)
-    return np.clip(_SAFE * (special.ndtr(-w) + np.exp(-w * w / 2) / np.sqrt(2 * np.pi) * ends), 0.0, 1.0)
+    return np.clip(_SAFE * (scipy.special.ndtr(-w) + np.exp(-w * w / 2) / np.sqrt(2 * np.pi) * ends), 0.0, 1.0)
 
 
 def _saddles(v: Array, c: Array) -> Array:

@@ -19,8 +19,6 @@ from circuitdsl.circuit import compare as overlap
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Site
 from circuitdsl.circuit.shapes import ModelShape, near, shape_of
-from circuitdsl.diagram.comparison import picture
-from circuitdsl.diagram.formats import write_picture
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.measurements.requests import NodeRequest
@@ -134,6 +132,9 @@ class Compared(Shown):
         Raises:
             UserError: the model's shape is not known, or the file cannot be written.
         """
+        from circuitdsl.diagram.comparison import picture
+        from circuitdsl.diagram.formats import write_picture
+
         if self.shape is None:
             raise UserError("the model's shape is not known, so its heads cannot be drawn", hint="give --model DIR")
         write_picture(picture(self.comparison, self.shape.n_layers, self.shape.n_heads), Path(path))

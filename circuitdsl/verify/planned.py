@@ -15,9 +15,9 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import outline, parameters
+from circuitdsl.models.outline import parameters
 from circuitdsl.models.parts import changed
-from circuitdsl.models.record import remembered
+from circuitdsl.models.record import outline_of, remembered
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.cache import memory as memory_of
@@ -26,7 +26,6 @@ from circuitdsl.verify.plan import plan as plans_of
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import make_data, means_over, tasks_in_use
 from circuitdsl.verify.session import Session, with_overrides
-from circuitdsl.verify.store import Store
 from circuitdsl.verify.work import TaskWork, memory, seconds, work_of
 
 if TYPE_CHECKING:
@@ -58,10 +57,11 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        model, device = outline(place, session.dtype, revision), device_named(session.device)
+        source, device = _remembered(session, circuit), device_named(session.device)
+        model = outline_of(source, place, session.dtype, revision)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
-        known = _known(session, circuit, datasets)
+        known = _known(session, circuit, datasets, source)
         whole = [p for p in plans if p.claim.measurement.of_whole]
         counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
         counted = partial(counted, max_memory=session.memory, device=device.type)
@@ -82,7 +82,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
-        memory=memory(work, device, session.memory),
+        memory=memory(work, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
         slower=machine.position / single.position,
@@ -95,10 +95,11 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     )
 
 
-def _known(session: Session, circuit: Circuit, datasets: Mapping[str, Dataset]) -> dict[str, Memory]:
+def _known(
+    session: Session, circuit: Circuit, datasets: Mapping[str, Dataset], source: Model | None
+) -> dict[str, Memory]:
     """What the cache knows of each task; nothing of a model that it does not remember."""
     store, found = session.store, dict[str, Memory]()
-    source = _remembered(session, circuit, store) if store else None
     if store is None or source is None:
         return found
     for use in tasks_in_use(circuit):
@@ -108,11 +109,13 @@ def _known(session: Session, circuit: Circuit, datasets: Mapping[str, Dataset]) 
     return found
 
 
-def _remembered(session: Session, circuit: Circuit, store: Store) -> Model | None:
+def _remembered(session: Session, circuit: Circuit) -> Model | None:
     """The session's own model, or one that was loaded earlier; nothing is loaded now."""
+    if session.store is None:
+        return None
     if session.own is not None:
         return session.source_of(circuit)
-    if store.folder is None:
+    if session.store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, store.folder, name)
+    return remembered(place, session.device, session.dtype, revision, session.store.folder, name)

@@ -17,7 +17,6 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
@@ -92,12 +91,14 @@ def make_prompts(
     store: Store | None = None,
     max_memory: int | None = None,
     reads: Callable[[], Kept] | None = None,
+    keeps: bool = True,
 ) -> Prompts:
     """A task's prompts for a model, ready to be measured. Numbers that the store knows are not measured again.
 
     Args:
         max_memory: bytes that measuring may take beside the model; by default what is free decides.
         reads: says what will be read of the runs.
+        keeps: whether runs are kept, as far as there is room.
 
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
@@ -111,7 +112,7 @@ def make_prompts(
         return make_data(circuit, replace(use, prompts=ADVICE, corrupt=corrupt), model).pairs
 
     others = {name: partial(few, name) for name in corruptions if name != data.corrupt}
-    recipe = Recipe(circuit, "another" if reads is None else "task", use)
+    recipe = Recipe(circuit, "another" if reads is None else "task", use, keeps)
     return scored_prompts(model, data, circuit.metric, others, more, store, max_memory, more_are, reads, recipe)
 
 
@@ -167,21 +168,27 @@ def prompts_by_task(
         if use.name in needed
     }
 
-    def made(name: str, use: TaskUse) -> Prompts:
-        if name in uses:
-            return make_prompts(circuit, use, model, store, max_memory, partial(reads_of, circuit, model, name, claims))
-        return _for_properties(circuit, use, model, store, max_memory)
-
     found: dict[str, Prompts] = {}
+
+    def made(name: str, use: TaskUse) -> Prompts:
+        keeps = not found  # memory is for the runs of one task, the first that is measured
+        if name in uses:
+            reads = partial(reads_of, circuit, model, name, claims)
+            return make_prompts(circuit, use, model, store, max_memory, reads, keeps)
+        return _for_properties(circuit, use, model, store, max_memory, keeps)
+
     for name, use in (uses | own).items():
         file = b"" if keep is None else _file_digest(circuit, use)
         place, what = (circuit.path, circuit.name, name), (model.digest, use, circuit.metric, file)
         known = (keep or {}).get(place)
-        found[name] = _again(known[1]) if known and known[0] == what else made(name, use)
+        if known and known[0] == what:
+            if found:
+                known[1].kept.clear()  # it may have been the first
+            found[name] = _again(known[1])
+        else:
+            found[name] = made(name, use)
         if keep is not None:
             keep[place] = what, found[name]
-    for name in list(found)[1:]:  # memory is for the runs of one task, the first that is measured
-        found[name] = _without_runs(found[name])
     return found
 
 
@@ -192,24 +199,16 @@ def made_by(recipe: Recipe, model: Model, max_memory: int | None = None) -> Prom
         return random_prompts(model, max_memory)
     assert circuit is not None and use is not None
     if recipe.of == "properties":
-        made = _for_properties(circuit, use, model, None, max_memory)
-    else:
-        reads = partial(reads_of, circuit, model, use.name, None) if recipe.of == "task" else None
-        made = make_prompts(circuit, use, model, None, max_memory, reads)
-    return made if recipe.keeps else _without_runs(made)
+        return _for_properties(circuit, use, model, None, max_memory, recipe.keeps)
+    reads = partial(reads_of, circuit, model, use.name, None) if recipe.of == "task" else None
+    return make_prompts(circuit, use, model, None, max_memory, reads, recipe.keeps)
 
 
 def _for_properties(
-    circuit: Circuit, use: TaskUse, model: Model, store: Store | None, max_memory: int | None
+    circuit: Circuit, use: TaskUse, model: Model | Transformer, store: Store | None, max_memory: int | None, keeps: bool
 ) -> Prompts:
-    data, recipe = make_data(circuit, use, model), Recipe(circuit, "properties", use)
+    data, recipe = make_data(circuit, use, model), Recipe(circuit, "properties", use, keeps)
     return scored_prompts(model, data, circuit.metric, store=store, max_memory=max_memory, recipe=recipe)
-
-
-def _without_runs(prompts: Prompts) -> Prompts:
-    """The same prompts, without runs that were made for their scores."""
-    prompts.kept.clear()
-    return replace(prompts, recipe=prompts.recipe and replace(prompts.recipe, keeps=False, key=uuid4().hex))
 
 
 def reads_of(circuit: Circuit, model: Model | Transformer, task: str, claims: Sequence[Claim] | None) -> Kept:
@@ -260,7 +259,7 @@ def scored_prompts(
     Args:
         more_are: what says which prompts `more` makes, where these are the first of them.
         reads: says what will be read of the runs.
-        recipe: how they are made elsewhere.
+        recipe: how they are made elsewhere, and whether runs are kept here.
 
     Raises:
         UserError: the metric cannot be taken on this task, a prompt does not fit the model or is the same as its
@@ -274,6 +273,7 @@ def scored_prompts(
             )
     source = as_model(model)
     kept: list[tuple[list[int], Runs]] = []
+    keeps = recipe is None or recipe.keeps
 
     @cache
     def ends() -> Ends:
@@ -281,7 +281,7 @@ def scored_prompts(
         from circuitdsl.engine.memory import refuse_too_little
 
         refuse_too_little(source.parts, max((len(pair.clean_tokens) for pair in data.pairs), default=1), max_memory)
-        return ends_of(source.parts, data.pairs, max_memory, kept, reads)
+        return ends_of(source.parts, data.pairs, max_memory, kept if keeps else None, reads)
 
     reference = cache(more) if more else lambda: data.pairs
     known = memory(store, source, data.pairs, metric, reference, more_are) if store else None

@@ -19,11 +19,7 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Position
 from circuitdsl.circuit.traced import TraceGraph
 from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.diagram.formats import write_picture
-from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
-from circuitdsl.diagram.trace import picture as trace_picture
-from circuitdsl.engine.cut import Change, Reach
-from circuitdsl.engine.cut import cut as cut_signal
+from circuitdsl.engine.cut import Change, Cut, Cuts, Reach
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.readers.composition import compositions
 from circuitdsl.engine.trace import trace_graph
@@ -90,6 +86,9 @@ class Upstream(Shown):
 
     def draw(self, path: str | Path, top: int = TOP) -> None:
         """Draw a heat map into a file: .svg or .png."""
+        from circuitdsl.diagram.formats import write_picture
+        from circuitdsl.diagram.heatmap import map_of_readers, map_of_senders, picture
+
         name = (Path(self.model).name or self.model) + self._apart
         if len(self.found) == 1 and not self.senders:
             ((reader, standings),) = self.found.items()
@@ -229,7 +228,10 @@ class Traced(Shown):
 
     def draw(self, path: str | Path, least: float = LEAST) -> None:
         """Draw the graph into a file: .svg or .png."""
-        write_picture(trace_picture(self.graph, shown(self.graph, least), least, self.model), path)
+        from circuitdsl.diagram.formats import write_picture
+        from circuitdsl.diagram.trace import picture
+
+        write_picture(picture(self.graph, shown(self.graph, least), least, self.model), path)
 
 
 def trace(
@@ -277,9 +279,9 @@ def trace(
             hint = f"it has {', '.join(sorted(names))}"
             raise UsageError(f"the task {use.name} has no position {position.name}", hint=hint)
     with session.busy(f"tracing {node} on {len(found.pairs)} prompts"):
-        graph = trace_graph(found.model, found.pairs, node, start, end)
-    with session.busy("cutting the signal"):
-        figures = tuple(_cut(found, node, start, end, reach, boost) for reach in dict.fromkeys(cut))
+        cuts = Cuts(found, cut, boost)
+        graph = trace_graph(found.model, found.pairs, node, start, end, cuts.add, found.max_memory)
+    figures = tuple(_figures(found, reach, each) for reach, each in cuts.found().items())
     return Traced(found.model.name, graph, figures, boost)
 
 
@@ -290,9 +292,8 @@ def _position(word: str) -> Position:
     return Position(found[1], int(found[2] or 0))
 
 
-def _cut(prompts: Prompts, head: Node, source: Position, target: Position, reach: Reach, boost: bool) -> CutFigures:
+def _figures(prompts: Prompts, reach: Reach, found: Cut) -> CutFigures:
     """What a cut changes, with intervals over prompts."""
-    found = cut_signal(prompts, head, source, target, reach, boost)
     strata, metric_unit = prompts.strata[found.indices], METRICS[prompts.metric.name].shown
 
     def measured(name: str, values: np.ndarray, unit: str) -> Measured:

@@ -12,7 +12,6 @@ from dataclasses import astuple, dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.nodes import Node, Position
@@ -29,9 +28,6 @@ from circuitdsl.engine.memory import (
     CHUNK,
     all_terms,
     batch_bytes,
-    batch_rows,
-    in_groups,
-    kept_bytes,
     prompt_bytes,
     refuse_too_little,
     run_at_once,
@@ -39,8 +35,6 @@ from circuitdsl.engine.memory import (
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.runs import first_difference
 from circuitdsl.engine.via_mlps import passing, wanted
-from circuitdsl.engine.workers import rows_together
-from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import ClaimPlan
 from circuitdsl.measurements.requests import ChangedRequest, Request, Subgraph, kept_for
 from circuitdsl.models.outline import products
@@ -48,14 +42,15 @@ from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import Dataset
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks
-from circuitdsl.verify.measure import by_prompts, having
+from circuitdsl.verify.held import PlannedPrompts
+from circuitdsl.verify.measure import by_prompts
 from circuitdsl.verify.portions import portions
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
 #: bytes of libraries that measuring imports, and of records
-BASE = 30_000_000
-#: what weighing one claim takes, in layers of a plain run on one token
-_WEIGHING = 200
+BASE = 15_000_000
+#: what weighing one claim takes, in layers of a plain run on one token: at the least, and more for each prompt
+_WEIGHING, _WEIGHING_PROMPT = 5.0, 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ class Work:
         run_tokens: tokens that go through the whole model: clean and corrupt runs, and runs for means. Of runs that end
             earlier, the same share of the tokens.
         passes: live passes, and whole runs, each of them many small operations a layer.
-        batch: bytes of the largest batch of patched runs.
+        batch: bytes that runs on their way, whole ones or a batch of patched ones, take at the most.
     """
 
     block_positions: int = 0
@@ -89,8 +84,10 @@ class TaskWork:
     Attributes:
         looks: prompts measured at each look.
         tokens: the shortest and the longest prompt.
-        held: bytes of runs that are held at once, at the most, while something is measured.
+        held: bytes of runs that are held at once, at the most, while something is measured: beside those that are kept.
         all_runs: bytes of the runs of all prompts, which are kept from scoring on as far as there is room.
+        kept: bytes of those that are. Of several tasks, the runs of the first are kept.
+        leftover: bytes that stay where products were made ready.
         claims: claims that are checked on the task.
         requests: what these ask for, every claim counted alone.
         experiments: distinct patches among that, after merging over claims.
@@ -123,6 +120,8 @@ class TaskWork:
     anew: Work = Work()
     held: int = 0
     all_runs: int = 0
+    kept: int = 0
+    leftover: int = 0
     portions: tuple[int, int] = (0, 0)
 
 
@@ -148,34 +147,18 @@ def work_of(
     Raises:
         UserError: the memory is too little for a single prompt.
     """
-    tasks = {name: _Prompts(model, data, max_memory, device) for name, data in datasets.items()}
-    return tuple(
-        _task_work([p for p in plans if p.task == name], prompts, name, metric, early_stop, known)
-        for name, prompts in tasks.items()
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompts:
-    """The prompts of one task on a model, and the memory that they may take."""
-
-    model: Transformer
-    data: Dataset
-    max_memory: int | None
-    device: str
-
-    def lengths(self, indices: np.ndarray) -> np.ndarray:
-        return np.asarray([len(self.data.pairs[i].clean_tokens) for i in indices])
-
-    def groups(self, indices: np.ndarray, kept: Kept, twice: bool = False) -> list[list[np.ndarray]]:
-        """Prompts of one length beside those of others, as many as are measured at once where so much is kept."""
-        groups = in_groups(self.model, self.lengths(indices), self.max_memory, twice, kept)
-        return [[indices[places] for places in group] for group in groups]
+    found: list[TaskWork] = []
+    for name, data in datasets.items():
+        own = [p for p in plans if p.task == name]
+        asked = [request for p in own for request in (*p.asked, *p.null_requests)]
+        prompts = PlannedPrompts(model, data, max_memory, device, kept_for(asked, model.n_layers), keeps=not found)
+        found.append(_task_work(own, prompts, name, metric, early_stop, known))
+    return tuple(found)
 
 
 def _task_work(
     plans: Sequence[ClaimPlan],
-    prompts: _Prompts,
+    prompts: PlannedPrompts,
     name: str,
     metric: Metric,
     early_stop: bool,
@@ -184,29 +167,30 @@ def _task_work(
     data, everything = prompts.data, np.arange(len(prompts.data.pairs))
     lengths = prompts.lengths(everything)
     refuse_too_little(prompts.model, int(lengths.max()), prompts.max_memory)
-    asked = [request for p in plans for request in p.requests]
-    requests = _as_run(asked, metric)
+    wanted = [request for p in plans for request in p.requests]
+    requests = _as_run(wanted, metric)
     patches = [request for request in requests if request.scored]
     looks = early_looks(plans, data.pairs, prompts.model, prompts.device, early_stop)
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
-    nulls = by_prompts((having(data, p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
+    nulls = by_prompts((prompts.having(p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
     start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
         count = max(MEAN_PROMPTS, len(data.pairs))
         start += Work(run_tokens=round(count * float(np.mean(lengths))), passes=-(-count // CHUNK))
-    spans = [everything[a:b] for a, b in zip((0, *looks), looks, strict=False)]
-    steps = [_measuring(prompts, requests, span) for span in spans]
+    each_look = [(everything[a:b], requests) for a, b in zip((0, *looks), looks, strict=False)]
+    steps, calls = [_measuring(prompts, own, indices) for indices, own in each_look], [*nulls, *each_look]
     before = sum(_portions(prompts, own, indices) for indices, own in nulls)
-    every = list(dict.fromkeys(request for p in plans for request in p.asked))
-    cut = [_portions(prompts, every, span) for span in spans]
+    each_asked = [p.asked for p in plans]
+    every = list(dict.fromkeys(request for asked in each_asked for request in asked))
+    cut = [_portions(prompts, every, span) for span, _ in each_look]
     found = TaskWork(
         task=name,
         prompts=len(data.pairs),
         looks=looks,
         tokens=(int(lengths.min()), int(lengths.max())),
         claims=len(plans),
-        requests=len(asked),
+        requests=len(wanted),
         experiments=len({experiment_of(r) for r in patches}),
         nulls=len({experiment_of(r) for p in plans for part in p.parts for r in part.null}),
         reads=sum(request.reads_attention for request in requests),
@@ -216,17 +200,20 @@ def _task_work(
         most=sum(steps, start),
         all_runs=sum(prompt_bytes(prompts.model, int(length)) for length in lengths),
         portions=(before + cut[0], before + sum(cut)),
-        held=max((_held(prompts, own, ids) for ids, own in (*nulls, (everything, requests))), default=0),
+        held=max((prompts.held(own, ids) for ids, own in calls if len(ids)), default=0),
+        kept=prompts.kept,
+        leftover=prompts.leftover(calls),
     )
     if known is None:
         return found
     # on what the first look measures, and on what it does not know
-    groups = by_prompts((everything[: looks[0]], p.asked) for p in plans if len(having(data, p.requests)))
-    wanted = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
-    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in wanted]
+    there = (asked for asked, p in zip(each_asked, plans, strict=True) if len(prompts.having(p.requests)))
+    groups = by_prompts((everything[: looks[0]], asked) for asked in there)
+    measured = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
+    lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in measured]
     return replace(
         found,
-        measurements=len({request for _, own in wanted for request in own}),
+        measurements=len({request for _, own in measured for request in own}),
         new=len({request for _, own in lacking for request in own}),
         anew=sum((_measuring(prompts, _as_run(own, metric), ids) for ids, own in lacking), Work()),
     )
@@ -245,17 +232,18 @@ def _unknown(requests: Sequence[Request], indices: np.ndarray, known: Memory | N
     return (request for request, _, _, there in known.read(requests, indices) if not there.all())
 
 
-def _scoring(prompts: _Prompts) -> Work:
+def _scoring(prompts: PlannedPrompts) -> Work:
     """The whole clean and corrupt runs that all prompts are scored by."""
     lengths = prompts.lengths(np.arange(len(prompts.data.pairs)))
     groups = sum(
         -(-int(count) // run_at_once(prompts.model, int(length), prompts.max_memory))
         for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)
     )
-    return Work(run_tokens=2 * int(lengths.sum()), passes=2 * groups)
+    batch = max((prompts.run_bytes(np.asarray(places)) for places, *_ in prompts.scoring), default=0)
+    return Work(run_tokens=2 * int(lengths.sum()), passes=2 * groups, batch=batch)
 
 
-def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
+def _measuring(prompts: PlannedPrompts, requests: Sequence[Request], indices: np.ndarray) -> Work:
     """One call of `measure`: the runs of its prompts, and every distinct patch on them."""
     if not any(request.needs_runs for request in requests):
         return Work()
@@ -267,6 +255,7 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
     runs = Work(
         run_tokens=round(times * int(prompts.lengths(indices).sum())),
         passes=(2 + 2 * swapped + len(changed)) * sum(map(len, groups)),
+        batch=max((prompts.run_bytes(part) for group in groups for part in group), default=0),
     )
     circuits = grouped(dict.fromkeys(request for request in requests if isinstance(request, Subgraph)))
     patched = _patched(prompts.model, requests)
@@ -275,23 +264,12 @@ def _measuring(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarr
     return sum((_on_group(prompts, circuits, patched, names, group) for group in groups), runs)
 
 
-def _portions(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
+def _portions(prompts: PlannedPrompts, requests: Sequence[Request], indices: np.ndarray) -> int:
     """How many portions one call of `measure` is cut into."""
     wanted = [request for request in requests if request.needs_runs]
     if not wanted or not len(indices):
         return 0
     return len(portions(prompts.data.pairs, wanted, indices, prompts.model, prompts.device))
-
-
-def _held(prompts: _Prompts, requests: Sequence[Request], indices: np.ndarray) -> int:
-    """Bytes of the runs that one call of `measure` holds at once."""
-    kept, twice = kept_for(requests, prompts.model.n_layers), any(request.runs_twice for request in requests)
-
-    def held(group: list[np.ndarray]) -> int:
-        sizes = ((len(part), int(prompts.lengths(part[:1])[0])) for part in group)
-        return sum(n * prompt_bytes(prompts.model, length, kept) * (1 + twice) for n, length in sizes)
-
-    return max(map(held, prompts.groups(indices, kept, twice)), default=0)
 
 
 def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list[Plan], int]]:
@@ -306,14 +284,14 @@ def _patched(model: Transformer, requests: Sequence[Request]) -> list[tuple[list
 
 
 def _on_group(
-    prompts: _Prompts,
+    prompts: PlannedPrompts,
     circuits: Sequence[Sequence[Subgraph]],
     patched: Sequence[tuple[list[Plan], int]],
     names: Iterable[Position],
     group: Sequence[np.ndarray],
 ) -> Work:
     """What runs in batches, on groups of prompts that are measured together."""
-    model, alone, patching = prompts.model, Work(), list[Work]()
+    model, alone, patching = prompts.model, Work(), list[list[tuple[Work, list[tuple[int, int]]]]]()
     for part in group:
         pairs = [prompts.data.pairs[i] for i in part]
         clean, corrupt = (tokens_of(pairs, side) for side in ("clean_tokens", "corrupt_tokens"))
@@ -321,16 +299,11 @@ def _on_group(
         where = Where.of(places, len(pairs), clean.shape[1], first_difference(clean, corrupt))
         fits = partial(batch_bytes, model, where.length, max_memory=prompts.max_memory)
         alone += _alone(model, circuits, where, fits)
-        patching += [_patching(model, plans, where, layers, fits) for plans, layers in patched]
-    beside = min(sum(each.batch for each in patching), _units(prompts, int(prompts.lengths(group[-1]).max())))
-    return alone + replace(sum(patching, Work()), batch=beside)
-
-
-def _units(prompts: _Prompts, length: int) -> int:
-    """Bytes of the units of work that run at once, each on a thread."""
-    most, unit = batch_rows(prompts.model, length, prompts.max_memory), max(length, rows_together(prompts.model))
-    threads = max(1, min(torch.get_num_threads(), most // unit))
-    return batch_bytes(prompts.model, length, threads * unit, max_memory=prompts.max_memory)
+        patching.append([_patching(model, plans, where, layers) for plans, layers in patched])
+    longest = int(prompts.lengths(group[-1]).max())
+    side_by_side = ([batch for _, own in each for batch in own] for each in zip(*patching, strict=True))
+    beside = max((prompts.patched_bytes(longest, batches) for batches in side_by_side), default=0)
+    return alone + replace(sum((work for each in patching for work, _ in each), Work()), batch=beside)
 
 
 def _alone(model: Transformer, circuits: Sequence[Sequence[Subgraph]], where: Where, fits: Callable[..., int]) -> Work:
@@ -341,8 +314,14 @@ def _alone(model: Transformer, circuits: Sequence[Sequence[Subgraph]], where: Wh
     return Work(block_positions=positions, passes=len(circuits), batch=largest)
 
 
-def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: int, fits: Callable[..., int]) -> Work:
-    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers."""
+def _patching(
+    model: Transformer, plans: Sequence[Plan], where: Where, layers: int
+) -> tuple[Work, list[tuple[int, int]]]:
+    """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers.
+
+    Returns:
+        The work, and of each batch how many runs it has, and at how many positions.
+    """
     flow = 0
     for route, stages in wanted(plans).items():
         points = where.mask(all_names(route.senders), any(one.fixed for one in plans))
@@ -352,33 +331,31 @@ def _patching(model: Transformer, plans: Sequence[Plan], where: Where, layers: i
     alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
     distinct = list(alike.values())
     batches = [
-        sum(count[distinct[i].shape] for i in members) * len(some) * (where.length - start)
+        (sum(count[distinct[i].shape] for i in members) * len(some), where.length - start)
         for members, some, start in entries(distinct, where, model.n_layers)
     ]
-    return Work(
-        block_positions=sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items()),
-        flow_positions=flow,
-        passes=len(batches),
-        batch=fits(rows=sum(batches)),
-    )
+    positions = sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items())
+    return Work(block_positions=positions, flow_positions=flow, passes=len(batches)), batches
 
 
-def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float = _WEIGHING) -> float:
+def seconds(model: Transformer, task: TaskWork, work: Work, machine: Machine, weighing: float | None = None) -> float:
     """An estimate of the time that work takes: of measuring and weighing, without loading and making prompts.
 
-    `weighing` is what weighing one claim takes, in layers of a plain run on one token.
+    `weighing` is what weighing one claim takes, in layers of a plain run on one token; by default what is usual.
     """
+    if weighing is None:
+        weighing = _WEIGHING + _WEIGHING_PROMPT * task.prompts
     block = products(model.blocks[0])
     positions = work.block_positions + work.run_tokens * model.n_layers
     mlps = work.flow_positions * products(model.blocks[0].mlp) / block
     return machine.seconds(positions + mlps, work.passes, model.n_layers) + task.claims * weighing * machine.layer
 
 
-def memory(work: Sequence[TaskWork], device: torch.device, max_memory: int | None = None) -> int:
+def memory(work: Sequence[TaskWork], max_memory: int | None = None) -> int:
     """Bytes that measuring takes at the most, weights aside: runs of prompts, and one batch of patched runs.
 
     Counts activations only; a Python process with torch and transformers takes about half a gigabyte besides.
     """
-    most = max((task.held + task.most.batch for task in work), default=0)
-    base = BASE if max_memory is None else 0  # a limit is of tensors
-    return base + most + sum(min(kept_bytes(device, max_memory), task.all_runs) for task in work)
+    most = max((task.held + task.most.batch for task in work), default=0) + sum(task.kept for task in work)
+    beside = BASE + sum(task.leftover for task in work) if max_memory is None else 0  # a limit is of tensors
+    return most + beside

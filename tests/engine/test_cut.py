@@ -12,9 +12,9 @@ from torch import Tensor
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.engine.cut import Reach, cut, edits_of, outside
+from circuitdsl.engine.cut import Cut, Cuts, Reach, edits_of, outside
 from circuitdsl.engine.runs import one_run
-from circuitdsl.engine.trace import Firing, Omega, Tracer, tracers
+from circuitdsl.engine.trace import Firing, Omega, Tracer, trace_graph, tracers
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.verify.prompts import prompts_by_task
 from tests.engine.brute_cut import ByHand
@@ -64,6 +64,12 @@ def traced(request, bench, random_gpt2) -> tuple[Path, Tracer, list[Firing]]:
     firings = max(found.values(), key=len)[:4]
     assert len(firings) == 4
     return path, tracer, firings
+
+
+def cut(bench, reach: Reach, **how) -> Cut:
+    cuts = Cuts(bench, [reach], **how)
+    trace_graph(bench.model, bench.pairs, HEAD, END, IO, cuts.add)
+    return cuts.found()[reach]
 
 
 def run(tracer: Tracer, edits) -> Tensor:
@@ -165,15 +171,15 @@ def test_a_control_is_as_many_vectors_outside_the_signal(traced) -> None:
 
 @pytest.mark.parametrize("reach", REACHES)
 def test_cutting_is_measured_on_the_firings(bench, reach: Reach) -> None:
-    found = cut(bench, HEAD, END, IO, reach)
+    found = cut(bench, reach)
     n = len(found.indices)
     assert 10 < n < 48 and (np.diff(found.indices) > 0).all()
     for change in (found.signal, found.control):
         assert all(len(getattr(change, name)) == n for name in ("metric", "score", "norm", "cosine", "vectors"))
-    again = cut(bench, HEAD, END, IO, reach)
+    again = cut(bench, reach)
     assert np.array_equal(found.signal.metric, again.signal.metric)
     assert np.array_equal(found.control.metric, again.control.metric)
-    assert not np.array_equal(found.control.metric, cut(bench, HEAD, END, IO, reach, seed=1).control.metric)
+    assert not np.array_equal(found.control.metric, cut(bench, reach, seed=1).control.metric)
     # what the senders write along the signal is what pushes the score up
     assert found.score.mean() > 1 and found.signal.score.mean() < -1
     assert abs(found.control.score.mean()) < abs(found.signal.score.mean()) / 3
@@ -186,7 +192,7 @@ def test_cutting_is_measured_on_the_firings(bench, reach: Reach) -> None:
     assert found.signal.metric[3] == pytest.approx(lead[0] - lead[1], abs=1e-4)
     assert found.signal.vectors[3] == len(traced.signal)
     assert found.score[3] + found.signal.score[3] == pytest.approx(score, abs=1e-4)
-    boosted = cut(bench, HEAD, END, IO, reach, boost=True)
+    boosted = cut(bench, reach, boost=True)
     assert boosted.signal.score.mean() > 1
     assert boosted.signal.metric[3] != pytest.approx(found.signal.metric[3], abs=1e-3)
 

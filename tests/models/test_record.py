@@ -22,6 +22,7 @@ from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
 from circuitdsl.models.files import files_of
 from circuitdsl.models.load import POCKET, load_model
 from circuitdsl.models.model import Model
+from circuitdsl.models.outline import outline, parameters
 from circuitdsl.models.record import LOGITS, SHIPPED, open_model
 from circuitdsl.models.tokenizers import KnownTokenizer, read_tokenizer
 from circuitdsl.tasks.tokens import Tokens
@@ -79,7 +80,20 @@ def test_the_second_time_it_is_the_same_model(copy: Path, folder: Path, no_trans
     assert [b.attn.scale for b in again.parts.blocks] == [b.attn.scale for b in first.parts.blocks]
 
 
-_OBJECTS = ("read", "whole", "tokenizer")
+_OBJECTS = ("read", "whole", "shapes", "tokenizer")
+
+
+@pytest.mark.parametrize("where", ["stories", "pocket"])
+def test_its_shapes_are_known_without_transformers(where: str, request, folder: Path) -> None:
+    place = POCKET if where == "pocket" else request.getfixturevalue("stories")
+    open_model(place, "cpu", "bfloat16", folder=folder)
+    source = None if where == "pocket" else record.remembered(place, "cpu", "bfloat16", None, folder, "name")
+    known, whole = record.outline_of(source, place, "bfloat16", None), outline(place, "bfloat16")
+    assert isinstance(known.tokenizer, KnownTokenizer) and not isinstance(whole.tokenizer, KnownTokenizer)
+    ours, theirs = ([(t.shape, t.stride(), t.dtype, t.device.type) for t in tensors(m)] for m in (known, whole))
+    assert ours == theirs and len(ours) > 40
+    assert (known.n_ctx, known.family, known.parallel) == (whole.n_ctx, whole.family, whole.parallel)
+    assert parameters(known) == parameters(whole)
 
 
 @pytest.mark.parametrize("where", ["stories", "pocket"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,12 @@ import torch
 
 from circuitdsl import cli
 from circuitdsl.api import load, loads
+from circuitdsl.engine import runs as runs_of
 from circuitdsl.engine.count import Machine, floor_of
 from circuitdsl.models.load import POCKET
 from circuitdsl.models.outline import outline, parameters, products
 from circuitdsl.verify import work
+from circuitdsl.verify.measure import having
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import make_data, prompts_by_task, tasks_in_use
 from circuitdsl.verify.session import Options, Session
@@ -30,10 +35,10 @@ def shape():
     return outline("pocket")
 
 
-def planned(spec, shape, early_stop: bool = True):
+def planned(spec, shape, early_stop: bool = True, limit: int | None = None):
     (circuit,) = spec.circuits
     data = {use.name: make_data(circuit, use, shape) for use in tasks_in_use(circuit)}
-    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop)
+    return circuit, work_of(plan(circuit, shape_of(shape)), shape, data, circuit.metric, early_stop, limit)
 
 
 def measured(circuit, pocket):
@@ -78,10 +83,12 @@ def test_claims_that_ask_for_the_same_are_merged(shape, all_looks) -> None:
 
 def test_a_run_that_ends_early_counts_for_its_share(shape) -> None:
     """Every prompt is scored by whole runs; a head of layer 2 is read off the clean run before its values are used."""
-    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\nexpect attention(2.5, END -> IO) >= 1%\n"), shape)
+    limit, attention = 10**8, "expect attention(2.5, END -> IO) >= 1%\n"  # under a limit no run is kept from scoring
+    circuit, (task,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + attention), shape, limit=limit)
     tokens = sum(len(pair.clean_tokens) for pair in make_data(circuit, circuit.tasks[0], shape).pairs)
     assert task.most.run_tokens == 2 * tokens + round(tokens * 7 / 12)
-    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n0.6 -> 2.5.q at END : lowers\n"), shape)
+    edge = "0.6 -> 2.5.q at END : lowers\n"
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + edge), shape, limit=limit)
     assert 0 < task.held < other.held
 
 
@@ -105,6 +112,13 @@ def test_planning_needs_no_weights(tmp_path, capsys, all_looks) -> None:
     assert 0 < task["least"]["block_positions"] < task["most"]["block_positions"]
     assert 0 < found["seconds"][0] < found["seconds"][1]
     assert found["weights"] > 0 and found["memory"] > 0
+
+
+def test_planning_on_the_pocket_model_imports_no_more_than_torch() -> None:
+    heavy = "{'torch', 'transformers', 'sympy', 'scipy.special'}"
+    code = f"import sys; from circuitdsl import cli; cli.run(['plan', 'pocket/ioi']); print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("{'torch'}\n")
 
 
 def test_the_screen_says_that_time_is_an_estimate(capsys) -> None:
@@ -231,9 +245,34 @@ def test_memory_is_that_of_the_batches_that_there_are(shape) -> None:
     def planned_memory(prompts: int, patches: int) -> int:
         lines = "".join(f"0.{i} -> 1.0.k at S2 : lowers\n" for i in range(patches))
         _, tasks = planned(loads(HEAD + f"task ioi(prompts = {prompts})\n" + lines), shape)
-        return memory(tasks, torch.device("cpu"))
+        return memory(tasks)
 
     assert planned_memory(8, 1) < planned_memory(8, 8) < planned_memory(64, 8) < 200e6
+
+
+def test_the_runs_that_are_held_are_those_that_a_verification_holds(pocket, shape, monkeypatch) -> None:
+    """Runs kept from scoring are counted once, of the first task alone, and an intervention's run with them."""
+    text = "task ioi(prompts = 64)\ntask flip = ioi(corrupt = flip, prompts = 40)\n0.6 -> 2.5.q at END : lowers\n"
+    circuit, tasks = planned(loads(HEAD + text), shape, early_stop=False)
+    benches = prompts_by_task(circuit, pocket)
+    kept = [[runs for _, runs in bench.kept] for bench in benches.values()]
+    assert [task.kept for task in tasks] == [sum(map(bytes_of, each)) for each in kept]
+    assert tasks[0].kept > 0 == tasks[1].kept
+    made: list[int] = []
+    run = runs_of.run
+    monkeypatch.setattr(runs_of, "run", lambda *a, **k: made.append(bytes_of(found := run(*a, **k))) or found)
+    verify(circuit, pocket, benches, Options(early_stop=False))
+    assert [task.held for task in tasks] == [0, sum(made)], "the first task's runs are those from scoring"
+    changed = "intervention half\n  scale 0.6 by 0.5\n  expect accuracy rises\n"
+    _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + changed), shape, early_stop=False)
+    assert other.held > 0
+
+
+def bytes_of(runs: runs_of.Runs) -> int:
+    """Of all tensors of some runs, but for the ends, which are the scores' own."""
+    parts = (getattr(each, f.name) for each in (runs.clean, runs.corrupt) for f in fields(each) if f.name != "turns")
+    tensors = (t for part in parts for t in (part.values() if isinstance(part, dict) else [part]))
+    return sum({t.data_ptr(): t.numel() * t.itemsize for t in tensors if t.ndim > 2}.values())
 
 
 def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None:
@@ -251,6 +290,15 @@ def test_patches_at_the_same_places_are_counted_once(shape, monkeypatch) -> None
     assert len(set(counted)) == 1, "the receiver and its layer are the same for all"
     assert len(counted) <= 2 * lengths, "once for the null and once for the look, for prompts of each length"
     assert task.least.block_positions > 0
+
+
+def test_prompts_with_equal_positions_are_looked_for_once(shape, monkeypatch) -> None:
+    """However many claims name them: of 20,000 claims, that was most of the time of a plan."""
+    found: list[object] = []
+    monkeypatch.setattr("circuitdsl.verify.held.having", lambda *given: found.append(given) or having(*given))
+    lines = "".join(f"0.{i} -> 2.5.q at {at} : lowers\n" for i in range(8) for at in ("END", "S2"))
+    _, (task,) = planned(loads(HEAD + "task ioi(prompts = 40)\n" + lines), shape)
+    assert task.claims == 16 and len(found) == 2
 
 
 def test_a_plan_of_a_session_that_keeps_nothing_on_disk_reads_no_record(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,12 @@ def read(batch: Batch, requests: Sequence[ChangedRequest]) -> Mapping[Request, N
     """The numbers of each request, and on which prompts the intervention changes anything."""
     found: dict[Request, Numbers] = {}
     for intervention in dict.fromkeys(request.intervention for request in requests):
-        mine = [request for request in requests if request.intervention == intervention]
-        run = intervene(batch.runs, intervention, batch.places(mine))
-        for request in mine:
-            of_changed = function_of(request.inner.reader, "of_changed")
-            found[request] = Numbers(of_changed(batch, request.inner, run), run.changed.cpu().numpy())
+        found |= _of_one(batch, [request for request in requests if request.intervention == intervention])
     return found
+
+
+def _of_one(batch: Batch, requests: Sequence[ChangedRequest]) -> Mapping[Request, Numbers]:
+    """The same of one intervention, whose run is freed before the next."""
+    run = intervene(batch.runs, requests[0].intervention, batch.places(requests))
+    readers = ((request, function_of(request.inner.reader, "of_changed")) for request in requests)
+    return {one: Numbers(read_off(batch, one.inner, run), run.changed.cpu().numpy()) for one, read_off in readers}
