@@ -64,12 +64,20 @@ def in_single_precision(
 ) -> Float[Tensor, "n last vocab"] | None:
     """What `forward` gives in single precision on the weights as they are; None where it does so anyway.
 
-    No more than one layer is held in single precision at a time, and the embeddings.
+    Matrices are converted for each product, in parts (`products.linear`). Of the embeddings no more are converted than
+    those of the tokens.
     """
     if model.dtype == torch.float32:
         return None
-    ends = changed(replace(model, blocks=()), Tensor.float)
-    return forward(replace(ends, blocks=model.blocks), tokens, start, last, lambda block: changed(block, Tensor.float))
+    embedded = model.W_E[tokens].flatten(0, 1).float()
+    ends = changed(replace(model, blocks=(), W_E=embedded), _single)
+    numbers = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+    return forward(replace(ends, blocks=model.blocks), numbers, start, last, lambda block: changed(block, _single))
+
+
+def _single(weight: Tensor) -> Tensor:
+    """A bias or a gain in single precision; a matrix as it is."""
+    return weight.float() if weight.ndim == 1 else weight
 
 
 def forward(

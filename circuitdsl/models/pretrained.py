@@ -24,8 +24,31 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 SLACK = 10**7
 
 
-def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
+class _Noted:
+    """A stored tensor that notes which memory it was read into.
+
+    A reference keeps the place of freed memory from being given away again, so that none is mistaken for another.
+    """
+
+    def __init__(self, name: str, stored: Any, read: dict[Any, str]) -> None:
+        self._name, self._stored, self._read = name, stored, read
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        found: torch.Tensor = self._stored[index]
+        self._read[StorageWeakRef(found.untyped_storage())] = self._name
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stored, name)
+
+
+def pretrained(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, dict[str, str]]:
     """A model with its weights, as transformers makes it of the tensors in the files.
+
+    Each tensor is read into memory once. Which parameters are tensors as they were read is given besides: a
+    parameter's name, and the tensor's in the files.
 
     Raises:
         ModelUnavailable: the files are no safetensors.
@@ -34,12 +57,12 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
     """
     directory, config, tensors = files.directory, configuration(files), stored_tensors(files)
     with refusing(f"transformers cannot load the model in {directory}"):
-        outline = shapes_alone(config, dtype)
+        outline, read = shapes_alone(config, dtype), dict[Any, str]()
         _check_tensors(directory, outline, tensors)
         model, info = type(outline).from_pretrained(
             None,
             config=outline.config,
-            state_dict=tensors,
+            state_dict={name: _Noted(name, stored, read) for name, stored in tensors.items()},
             dtype=dtype,
             output_loading_info=True,
             attn_implementation=attention_by(outline.config),
@@ -55,7 +78,19 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     _refuse_left_out(directory, sorted(info["unexpected_keys"]), tensors)
-    return model
+    return model, _as_read(model, tensors, read)
+
+
+def _as_read(model: Any, tensors: Mapping[str, Any], read: Mapping[Any, str]) -> dict[str, str]:
+    """The parameters that lie in the memory which a tensor was read into, with the tensor's name."""
+    from torch.multiprocessing.reductions import StorageWeakRef
+
+    found = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        stored, whole = read.get(StorageWeakRef(value.untyped_storage())), value.untyped_storage().nbytes()
+        if stored and value.is_contiguous() and value.nbytes == whole and [*value.shape] == tensors[stored].get_shape():
+            found[name] = stored
+    return found
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:

@@ -49,6 +49,8 @@ SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
 _CODE = ("engine", "measurements", "models", "tasks", "verify")
 #: bytes of a record, at the most; the tokenizer's text is most of them
 RECORD_BYTES = 2 * TOKENIZER_BYTES
+#: numbers of a weight that are compared at once with those in its file
+AT_ONCE = 2**22
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -227,8 +229,10 @@ def _tokenizer(files: ModelFiles, record: Record) -> Any:
 
 def _tensors(notes: Notes, files: ModelFiles) -> dict[str, str] | None:
     """The name that each parameter has in the files; None where one does not stand there as it is."""
-    held, found = stored_tensors(files), {}
+    held, found = stored_tensors(files), dict(notes.as_read)
     for key, value in notes.weights.items():
+        if key in found:
+            continue
         alike = [stored for stored, tensor in held.items() if tensor.get_shape() == list(value.shape)]
         ends = [stored for stored in alike if f".{key}".endswith(f".{stored}") or stored.endswith(f".{key}")]
         same = (s for s in (*ends, *(s for s in alike if s not in ends)) if _same(held[s][...], value))
@@ -239,7 +243,9 @@ def _tensors(notes: Notes, files: ModelFiles) -> dict[str, str] | None:
 
 
 def _same(stored: Any, value: Any) -> bool:
-    return bool((stored.to(value.device, value.dtype) == value).all())
+    """Whether a stored tensor holds the numbers of a weight; they are compared a part at a time."""
+    parts = zip(stored.flatten().split(AT_ONCE), value.flatten().split(AT_ONCE), strict=True)
+    return all(bool((one.to(other.device, other.dtype) == other).all()) for one, other in parts)
 
 
 # --- where a record is -----------------------------------------------------------------------------
