@@ -146,6 +146,7 @@ def add_session(
     again = _AGAIN if several else {}
     verb.add_argument("--model", help=f"a model's name or directory, {otherwise}{_MAY * several}", **again)
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
+    verb.add_argument("--device-map", choices=("balanced", "auto"), help="lay the model over all GPUs, by layers")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
     verb.add_argument("--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)")
     if cache:
@@ -159,7 +160,7 @@ def session(given: argparse.Namespace, model: str | None = None) -> Session:
 
     named = {
         name: getattr(given, name)
-        for name in ("device", "dtype", "cache", "memory", "allow_outside")
+        for name in ("device", "device_map", "dtype", "cache", "memory", "allow_outside")
         if hasattr(given, name)
     }
     warn = lambda text: say(f"warning: {brief(text)}")  # noqa: E731

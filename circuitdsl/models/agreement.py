@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.models.devices import meeting
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.original import Original
 from circuitdsl.models.outline import parameters
@@ -94,8 +95,16 @@ def forward(
         last: the tokens at the end whose logits are wanted; 0 for all.
         used: what is run in the place of each layer.
     """
+    with meeting():
+        return _forward(model, tokens, start, last, used)
+
+
+def _forward(
+    model: Transformer, tokens: Tensor, start: int, last: int, used: Callable[[Block], Block]
+) -> Float[Tensor, "n last vocab"]:
     resid = model.embed(tokens, start)
     for block, turns in zip(map(used, model.blocks), model.turns(tokens.shape[1], start), strict=True):
+        resid = block.entered(resid)
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, turns).transpose(1, 2) for port in ("q", "k", "v"))
         z, _ = block.attn.written(attend(block.attn, q, k, v))

@@ -401,6 +401,15 @@ class Block(Part):
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the layer lies, which may be elsewhere than others (see `devices`)."""
+        return self.attn.o.weight.device
+
+    def entered(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """The residual stream where the layer lies."""
+        return resid.to(self.device)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Transformer(Part):
@@ -473,7 +482,12 @@ class Transformer(Part):
 
     @property
     def device(self) -> torch.device:
+        """Where tokens go in."""
         return self.W_E.device
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a layer lies, or the embeddings (−1)."""
+        return self.device if layer < 0 else self.blocks[layer].device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
 from circuitdsl.models.files import ModelFiles
+from circuitdsl.models.placing import gpus, placed
 from circuitdsl.models.tokenizers import quiet_and_offline
 from circuitdsl.models.towers import TOWERS, text_config, text_name
 
@@ -44,11 +45,14 @@ class _Noted:
         return getattr(self._stored, name)
 
 
-def pretrained(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, dict[str, str]]:
+def pretrained(files: ModelFiles, dtype: torch.dtype, device_map: str = "") -> tuple[Any, dict[str, str]]:
     """A model with its weights, as transformers makes it of the tensors in the files.
 
     Each tensor is read into memory once. Which parameters are tensors as they were read is given besides: a
     parameter's name, and the tensor's in the files.
+
+    Args:
+        device_map: how it is laid over several GPUs (`placing`); "" for the CPU.
 
     Raises:
         ModelUnavailable: the files are no safetensors.
@@ -66,6 +70,7 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, dict[str, st
             dtype=dtype,
             output_loading_info=True,
             attn_implementation=attention_by(outline.config),
+            device_map=placed(outline, dtype, device_map, gpus("cuda", device_map)) if device_map else None,
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     if info["mismatched_keys"]:

@@ -34,7 +34,7 @@ from circuitdsl.models.load import (
     read_whole,
     readable,
 )
-from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
+from circuitdsl.models.model import SIZES, Model, device_name, machine, map_of, torch_threads
 from circuitdsl.models.pretrained import stored_tensors
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
 from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
@@ -89,33 +89,35 @@ def open_model(
     revision: str | None = None,
     folder: Path | None = None,
     name: str = "",
+    device_map: str | None = None,
 ) -> Model:
     """A model that was loaded and checked, now or earlier.
 
     Args:
         folder: where records are kept; None keeps none.
         name: what it is called, where that is not its place.
+        device_map: as `load_model` has it.
 
     Raises:
         UserError: what `load_model` raises.
     """
     name, files = name or str(name_or_dir), files_of(locate(name_or_dir, revision))
     own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
-    where, kind = device_name(str(device)), dtype_name(dtype)
+    where, kind = device_name(str(device), device_map), dtype_name(dtype)
     file = _record_of(files, where, kind, folder)
     if file and (known := _read(file)):
         if own and not known.threads:
             known = replace(known, threads=torch_threads())
             _keep(file, known)
         return _recalled(name, files, where, kind, known)
-    if _has_logits(files, kind) and (shipped := _read(shipped_for(files))):
+    if _has_logits(files, kind) and not map_of(where) and (shipped := _read(shipped_for(files))):
         view = files.unchanged(partial(_view, name, files, where, kind, shipped))
         import_module("circuitdsl.models.agreement").check_sum(view, view.original)
         made = Model.of(view, _hash(files, kind))
         record: Record | None = replace(shipped, products=made.products, digest=made.digest.hex())
     else:
         view, notes = read_whole(name, files, where, kind)
-        made = Model.of(view, _hash(files, kind))
+        made = Model.of(view, _hash(files, kind), where if map_of(where) else "")
         record = files.unchanged(partial(record_of, made, notes, files)) if file else None
     if file and record:
         _keep(file, replace(record, threads=made.threads if own else 0))
@@ -123,7 +125,13 @@ def open_model(
 
 
 def remembered(
-    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path, name: str
+    name_or_dir: str | Path,
+    device: str,
+    dtype: str,
+    revision: str | None,
+    folder: Path,
+    name: str,
+    device_map: str | None = None,
 ) -> Model | None:
     """The model that `open_model` gives, where that has a record of it; nothing is loaded, and no weights are fetched.
 
@@ -133,7 +141,7 @@ def remembered(
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    where, kind, files = device_name(str(device)), dtype_name(dtype), files_of(directory)
+    where, kind, files = device_name(str(device), device_map), dtype_name(dtype), files_of(directory)
     file = _record_of(files, where, kind, folder)
     known = _read(file) if file else None
     return _recalled(name, files, where, kind, known) if known else None
@@ -171,7 +179,7 @@ def record_of(model: Model, notes: Notes, files: ModelFiles) -> Record | None:
 
 def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Model:
     """A model whose tensors are read when they are needed."""
-    view = partial(_view, name, files, device, dtype, record)
+    view, whole = partial(_view, name, files, device, dtype, record), lambda: read_whole(name, files, device, dtype)[0]
     return Model(
         **record.sizes,
         **cast("dict[str, Any]", files.hashes),
@@ -183,8 +191,10 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
         products=record.products,
         threads=torch_threads() if "torch" in sys.modules else record.threads,
         tokenizer=_tokenizer(files, record),
-        read=partial(files.unchanged, view),
-        whole=None if _has_logits(files, dtype) else lambda: read_whole(name, files, device, dtype)[0],
+        read=whole
+        if map_of(device)
+        else partial(files.unchanged, view),  # what lies where is worked out by transformers
+        whole=None if _has_logits(files, dtype) else whole,
     )
 
 

@@ -15,7 +15,7 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import outline, parameters
+from circuitdsl.models.outline import outline, parameters, weights_by_device
 from circuitdsl.models.parts import changed
 from circuitdsl.models.record import remembered
 from circuitdsl.tasks.dataset import Dataset
@@ -58,7 +58,10 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        model, device = outline(place, session.dtype, revision), device_named(session.device)
+        on_each = {}
+        if session.device_map is not None:
+            on_each = weights_by_device(place, session.device, session.device_map, session.dtype, revision)
+        model, device = outline(place, session.dtype, revision), device_named("cuda" if on_each else session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
         known = _known(session, circuit, datasets)
@@ -82,6 +85,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
+        weights_by_device=on_each,
         memory=memory(work, device, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
@@ -115,4 +119,4 @@ def _remembered(session: Session, circuit: Circuit, store: Store) -> Model | Non
     if store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, store.folder, name)
+    return remembered(place, session.device, session.dtype, revision, store.folder, name, session.device_map)
