@@ -83,7 +83,23 @@ def pretrained(files: ModelFiles, dtype: torch.dtype, device_map: str = "") -> t
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     _refuse_left_out(directory, sorted(info["unexpected_keys"]), tensors)
+    _refuse_other_unembedding(directory, model)
     return model, _as_read(model, tensors, read)
+
+
+def _refuse_other_unembedding(directory: Path, model: Any) -> None:
+    """Raise `BrokenWeights` where the configuration ties the unembedding to the embedding, and the files hold another.
+
+    Some versions of transformers take the one, some the other.
+    """
+    ends = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None]
+    if not getattr(model.config, "tie_word_embeddings", False) or len({end.data_ptr() for end in ends}) < 2:
+        return
+    if not bool((ends[0] == ends[1].to(ends[0].device)).all()):
+        raise BrokenWeights(
+            f"config.json in {directory} ties the unembedding to the embedding, and the weights hold another one",
+            "where the model has an unembedding of its own, write tie_word_embeddings as false",
+        )
 
 
 def _as_read(model: Any, tensors: Mapping[str, Any], read: Mapping[Any, str]) -> dict[str, str]:
@@ -137,6 +153,7 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
 
     Raises:
         ModelUnavailable: the files are no safetensors.
+        BrokenWeights: two of them hold the same tensor.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -146,6 +163,11 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
             held = safe_open(str(file), "pt", backend="pread")
         except (OSError, SafetensorError) as error:
             raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
+        if twice := min(found.keys() & held.keys(), default=None):
+            raise BrokenWeights(
+                f"the tensor {twice} stands in {file.name}, and in another of the shards in {files.directory}",
+                "save the model anew with transformers' save_pretrained",
+            )
         found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
     if files.config.get("model_type") in TOWERS:
         return {own: tensor for key, tensor in found.items() if (own := text_name(key))}
