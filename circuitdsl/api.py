@@ -103,6 +103,7 @@ class Spec:
         cache: bool = True,
         memory: int | str | None = None,
         progress: Progress | None = None,
+        device_map: str | None = None,
         **how: Any,
     ) -> Report | Reports:
         """Check every claim against the model, in a session of its own.
@@ -112,7 +113,8 @@ class Spec:
         """
         from circuitdsl.verify.session import Session
 
-        with Session(model, device, dtype, cache=cache, memory=memory, progress=progress) as session:
+        own = {"cache": cache, "memory": memory, "progress": progress, "device_map": device_map}
+        with Session(model, device, dtype, **own) as session:  # type: ignore[arg-type]
             return session.verify(self, prompts=prompts, seed=seed, **how)
 
     def _repr_svg_(self) -> str | None:

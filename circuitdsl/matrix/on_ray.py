@@ -64,7 +64,8 @@ class OnRay:
     def verified(self, ray: Any, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]:
         """Verify cells on a cluster that is connected."""
         gpus = float(ray.cluster_resources().get("GPU", 0))
-        needs = needs_of(cells, self.settings, gpus, gpu_bytes(ray) if gpus else 0)
+        together = max((int(of(node, "GPU")) for node in alive(ray)), default=0)
+        needs = needs_of(cells, self.settings, gpus, gpu_bytes(ray) if gpus else 0, together)
         for cell in cells:
             if (need := needs[session_of(cell)]).problem:
                 yield Verified(cell, error=need.problem, hint=need.hint)

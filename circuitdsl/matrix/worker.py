@@ -41,12 +41,14 @@ class Settings:
 
     Attributes:
         sizes: of the portions of work, which may change the last digits.
+        one_gpu: a worker has one GPU or a share of it, which holds its models: they are laid over no other.
     """
 
     cache: bool = True
     memory: int | None = None
     allow_outside: bool = False
     sizes: Sizes = USUAL
+    one_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ class Worker:
         if self._session is None or self._kind != session_of(cell):
             self.close()
             own = {name: cell.options[name] for name in OF_SESSION if name in cell.options}
+            if self.settings.one_gpu:
+                own.pop("device_map", None)
             self._kind = session_of(cell)
             self._session = Session(
                 cell.instead,

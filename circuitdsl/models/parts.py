@@ -88,6 +88,11 @@ class Norm(Part):
             return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
 
+    def exactly(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """What the norm gives in float32, whatever its own number format is."""
+        bias = None if self.bias is None else self.bias.float()
+        return Norm(self.kind, self.gain.float(), bias, self.eps)(x.float())
+
     def centred(self, x: Tensor, dim: int = -1) -> Tensor:
         """What the norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
         return x - x.mean(dim, keepdim=True) if self.kind == "layer" else x
@@ -401,6 +406,15 @@ class Block(Part):
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the layer lies, which may be elsewhere than others (see `devices`)."""
+        return self.attn.o.weight.device
+
+    def entered(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """The residual stream where the layer lies."""
+        return resid.to(self.device)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Transformer(Part):
@@ -473,7 +487,12 @@ class Transformer(Part):
 
     @property
     def device(self) -> torch.device:
+        """Where tokens go in."""
         return self.W_E.device
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a layer lies, or the embeddings (−1)."""
+        return self.device if layer < 0 else self.blocks[layer].device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -500,9 +519,12 @@ class Transformer(Part):
         return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
 
     def logits_of(self, resid: Float[Tensor, "n m d"], tokens: Int[Tensor, "n k"]) -> Float[Tensor, "n m k"]:
-        """The logits of some tokens, each prompt's own, in `m` runs of it."""
-        found = self.final_norm(resid) @ self.W_U[tokens].mT
-        return self.capped(found if self.b_U is None else found + self.b_U[tokens].unsqueeze(1))
+        """The logits of some tokens, each prompt's own, in `m` runs of it.
+
+        They are in float32: half precision has coarse steps at the size of logits, and metrics are small differences.
+        """
+        found = self.final_norm.exactly(resid) @ self.W_U[tokens].float().mT
+        return self.capped(found if self.b_U is None else found + self.b_U[tokens].float().unsqueeze(1))
 
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""

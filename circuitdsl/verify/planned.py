@@ -15,7 +15,7 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import parameters
+from circuitdsl.models.outline import parameters, weights_by_device
 from circuitdsl.models.parts import changed
 from circuitdsl.models.record import outline_of, remembered
 from circuitdsl.tasks.dataset import Dataset
@@ -57,7 +57,10 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        source, device = _remembered(session, circuit), device_named(session.device)
+        source, on_each = _remembered(session, circuit), {}
+        if session.device_map is not None:
+            on_each = weights_by_device(place, session.device, session.device_map, session.dtype, revision)
+        device = device_named("cuda" if on_each else session.device)
         model = outline_of(source, place, session.dtype, revision)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
@@ -82,6 +85,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
+        weights_by_device=on_each,
         memory=memory(work, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
@@ -118,4 +122,4 @@ def _remembered(session: Session, circuit: Circuit) -> Model | None:
     if session.store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, session.store.folder, name)
+    return remembered(place, session.device, session.dtype, revision, session.store.folder, name, session.device_map)

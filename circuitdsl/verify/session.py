@@ -133,6 +133,7 @@ class Session(AbstractContextManager["Session"]):
         busy: entered with a sentence while something is read or searched: a place for a spinner.
         meter: entered while a circuit is measured; gives what to call as `progress`, or None.
         warn: called with a sentence where the cache cannot be used; by default it is a Python warning.
+        device_map: `balanced` or `auto`: models are laid over all GPUs, some layers on each; None for one device.
 
     Raises:
         UserError: an argument is out of range.
@@ -165,6 +166,7 @@ class Session(AbstractContextManager["Session"]):
         busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
         meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
         warn: Callable[[str], None] | None = None,
+        device_map: str | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
             raise UsageError(f"progress = {progress!r} is nothing that can be called")
@@ -175,6 +177,7 @@ class Session(AbstractContextManager["Session"]):
             self.own = model if isinstance(model, Transformer) else None
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
+        self.device_map = device_map
         self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         #: opens a model in another way, given a circuit, and the model's name, place and revision
@@ -253,7 +256,7 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             if self.opened:
                 return self.opened(circuit, name, place, revision)
-            return open_model(place, self.device, self.dtype, revision, folder, name)
+            return open_model(place, self.device, self.dtype, revision, folder, name, self.device_map)
 
         # the program may have changed weights since the last run: its own, or those that `model_of` has given it
         found: Model = as_model(self.own) if self.own else self._named(circuit, opened, "loading")

@@ -348,6 +348,30 @@ def test_a_name_in_the_cache(hub: Path, gpt2_dir: Path) -> None:
     assert load_model("gpt2", device="cpu").n_layers == 2
 
 
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+    """The index names one of them, and nothing says that the other is meant for another purpose."""
+    path = sharded(tmp_path)
+    first, second, *_ = sorted(path.glob("*.safetensors"))
+    held, name = load_file(second), min(load_file(first))
+    save_file(held | {name: load_file(first)[name] + 1}, second, {"format": "pt"})
+    with pytest.raises(BrokenWeights, match=f"the tensor {name} stands in {second.name}, and in another of the shards"):
+        load_model(path, device="cpu")
+
+
+@pytest.mark.parametrize("change", [0.0, 1.0])
+def test_an_unembedding_that_the_configuration_denies_is_refused(change: float, tmp_path: Path) -> None:
+    path = save("llama", tmp_path, tie_word_embeddings=True)
+    held = load_file(path / "model.safetensors")
+    table = held["model.embed_tokens.weight"]
+    save_file(held | {"lm_head.weight": table + change}, path / "model.safetensors", {"format": "pt"})
+    if not change:  # a copy of the same numbers says nothing else
+        assert torch.equal(load_model(path, device="cpu").W_U, table)
+        return
+    with pytest.raises(BrokenWeights, match="ties the unembedding to the embedding, and the weights hold another") as e:
+        load_model(path, device="cpu")
+    assert "tie_word_embeddings as false" in str(e.value.hint)
+
+
 def test_no_name_at_all() -> None:
     with pytest.raises(ModelUnavailable, match="is neither a directory nor a name on the Hugging Face hub"):
         load_model("not a/name?")

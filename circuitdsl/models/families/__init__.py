@@ -8,6 +8,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+import torch
+
+from circuitdsl.models.devices import several
 from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.families._family import Family, Weights
 from circuitdsl.models.families._refused import REFUSED
@@ -84,15 +87,18 @@ def read_parts(
         if refusal.has(config):
             raise UnsupportedModel(f"{name} {refusal.why}")
     embed, positions, unembed = family.names
-    blocks = []
+    blocks, there = [], dict[tuple[Rotary, torch.device], Rotary]()  # where a model lies on several devices
     turned = rotary if family.rotary(config) else {}  # Falcon has frequencies that it does not use, where it has ALiBi
     for layer, turning in enumerate(rotary_by_layer(name, config, turned)):
         norm, attn = family.heads(config, weights, layer)
         if turning:
-            attn = replace(attn, rotary=turning)
+            place = turning, attn.o.weight.device
+            there[place] = there.get(place) or replace(turning, inv_freq=turning.inv_freq.to(place[1]))
+            attn = replace(attn, rotary=there[place])
         blocks.append(Block(norm, attn, *family.mlp(config, weights, layer)))
     if not blocks:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
+    several([weights[f"{embed}.weight"].device, *(block.device for block in blocks)])
     about = {
         "parallel": False,
         "n_ctx": getattr(config, "max_position_embeddings", 0),
