@@ -58,7 +58,8 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        model, device = outline(place, session.dtype, revision), device_named(session.device)
+        model = session.own or outline(place, session.dtype, revision)
+        device = model.device if session.own else device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
         known = _known(session, circuit, datasets)

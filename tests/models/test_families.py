@@ -19,8 +19,9 @@ from circuitdsl import cli
 from circuitdsl.errors import UserError
 from circuitdsl.models.agreement import forward
 from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.families import FAMILIES, REFUSED
+from circuitdsl.models.families import BRIDGED, FAMILIES, REFUSED
 from circuitdsl.models.load import load_model, vocabulary_size
+from circuitdsl.models.outline import outline
 from circuitdsl.models.parts import Attention, Linear
 from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
@@ -82,17 +83,21 @@ def test_every_family_stands_in_the_table_and_in_the_list(capsys: pytest.Capture
     assert cli.run(["models", "--families"]) == 0
     listed = capsys.readouterr().out
     table = (Path(__file__).parents[2] / "docs" / "own-model.md").read_text()
-    for kind in (*FAMILIES, *TOWERS):
+    for kind in (*FAMILIES, *TOWERS, *BRIDGED):
         assert f"`{kind}`" in table and re.search(rf"^  {kind} ", listed.split("refused:")[0], re.MULTILINE)
     for kind, why in REFUSED.items():
         assert re.search(rf"^  {kind} +it {re.escape(why)}$", listed.split("refused:")[1], re.MULTILINE)
 
 
-def test_a_family_that_is_known_to_be_out_of_reach_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_family_that_is_known_to_be_out_of_reach_is_refused_before_anything_is_read(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(UnsupportedModel, match=r"is a gpt_oss model, which adds a learned number .* \(a sink\)"):
-        load_model(tmp_path, device="cpu")
+    for read in (load_model, read_weights, outline):
+        with pytest.raises(UnsupportedModel, match=rf"is a {kind} model, which {re.escape(REFUSED[kind])}$"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "field", "change"), CASES, ids=[f"{kind}-{field}" for kind, field, _ in CASES])
