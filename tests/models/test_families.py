@@ -25,7 +25,6 @@ from circuitdsl.models.outline import outline
 from circuitdsl.models.parts import Attention, Linear
 from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
-from tests.families import ROWS
 from tests.models.test_load import KINDS, SMALL, edit_config, save
 
 #: what is particular to a family, read otherwise
