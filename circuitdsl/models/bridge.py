@@ -6,7 +6,6 @@ without a reader of their own are read by these names (`models.readings`).
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from circuitdsl.models.families import BRIDGED, FAMILIES, read_parts, refuse
 from circuitdsl.models.load import dtype_name, exactly, load_tokenizer, readable, rotary_of
 from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.readings import FITS, inner, read_bridge
+from circuitdsl.models.readings import FITS, read_bridge, twin_of, unwrapped
 from circuitdsl.models.tokenizers import quiet_and_offline
 
 
@@ -30,11 +29,10 @@ def read_through_bridge(name: str, module: Any, **about: Any) -> Transformer:
     Raises:
         UnsupportedModel: TransformerLens cannot make the bridge, or some part computes what is not known.
     """
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     with refusing(f"TransformerLens cannot make a bridge of {name}"):
-        twin = copy.deepcopy(module, {id(each): each for each in (*module.parameters(), *module.buffers())})
-        bridge = build_bridge_from_module(twin, type(module).__name__, hf_config=module.config).eval()
+        bridge = build_bridge_from_module(twin_of(module), type(module).__name__, hf_config=module.config).eval()
     return read_bridge(name, bridge, rotary_of(module), **about)
 
 
@@ -65,7 +63,7 @@ def view_of(bridge: Any, device: str = "auto", dtype: str = "float32") -> Transf
         if wanted not in (usual, has, has.removesuffix(":0")):
             raise UnsupportedModel(f"the bridge of {name} {what} {has}, not {wanted}", "a bridge stays as it is")
     exactly()
-    plain = _unwrapped(module)
+    plain = unwrapped(module)
     about = {"tokenizer": tokenizer_of(bridge), "original": Original.of(name, plain)}
     tokens = torch.arange(SHORT, device=module.device)[None] % bridge.cfg.d_vocab
     with quiet_and_offline(), readable(name, kind):
@@ -83,17 +81,6 @@ def view_of(bridge: Any, device: str = "auto", dtype: str = "float32") -> Transf
             view = read_bridge(name, bridge, rotary_of(module), **about)
         check_sum(view, about["original"])
     return view
-
-
-def _unwrapped(module: Any) -> Any:
-    """The library's own model in a bridge, without the bridge's components, on the same weights."""
-    found = copy.deepcopy(module, {id(each): each for each in (*module.parameters(), *module.buffers())})
-    for parent in list(found.modules()):
-        for key, child in parent._modules.items():
-            parent._modules[key] = inner(child)
-        if isinstance(parent, torch.nn.Linear) and "bias" in parent._buffers:
-            parent._buffers["bias"] = None  # zeros, which are no weights of the model
-    return found
 
 
 def tokenizer_of(bridge: Any) -> Any:

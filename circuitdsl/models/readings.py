@@ -8,6 +8,7 @@ are.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -72,7 +73,7 @@ def read_bridge(name: str, bridge: Any, rotary: Mapping[str, Rotary], **about: A
         n_ctx=getattr(config, "max_position_embeddings", None) or cfg.n_ctx,
         blocks=tuple(block for block, _ in read),
         final_norm=final if times == 1 else replace(final, gain=final.gain * times, bias=_times(final.bias, times)),
-        W_E=inner(bridge.embed).weight.detach(),
+        W_E=_inner(bridge.embed).weight.detach(),
         W_pos=None,
         W_U=head.weight,
         b_U=_times(head.bias, times),
@@ -142,7 +143,7 @@ class _Reader:
         return found[0]
 
     def norm(self, what: str, component: Any) -> Norm:
-        (x, y), module = self.seen[component][-1], inner(component)
+        (x, y), module = self.seen[component][-1], _inner(component)
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         gains = [x.new_ones(x.shape[-1])]
         if weight is not None:
@@ -172,28 +173,28 @@ class _Reader:
             return self.norm(f"a norm in layer {layer}", found), self.seen[found][0].x
 
         def after(y: Tensor) -> Norm | None:
-            """The norm that reads what a part writes, if any, and what that is multiplied by besides."""
-            found, times = next((each for each in norms if _same(self.seen[each][0].x, y)), None), 1.0
-            post = None if found is None else self.norm(f"a norm in layer {layer}", found)
-            times = getattr(block, "residual_contribution_scale", 1.0)
-            if times == 1:
-                return post
-            post = post or no_norm(y.flatten(0, -2))
-            return replace(post, gain=post.gain * times)
+            """The norm that reads what a part writes, if any."""
+            found = next((each for each in norms if _same(self.seen[each][0].x, y)), None)
+            return None if found is None else self.norm(f"a norm in layer {layer}", found)
 
         attn = replace(self.attention(layer, heads), post=after(written))
         part = replace(self.mlp(layer, mlp, mlp_read, mlp_written), post=after(mlp_written))
+        if (times := getattr(block, "residual_contribution_scale", 1.0)) != 1:
+            if attn.post or part.post:
+                raise UnsupportedModel(f"layer {layer} of {self.name} has norms and a factor behind its parts")
+            attn = replace(attn, o=Linear(attn.o.weight * times, _times(attn.o.bias, times)))
+            ones = no_norm(mlp_written.flatten(0, -2))
+            part = replace(part, post=replace(ones, gain=ones.gain * times))
         (norm, _), (mlp_norm, normed) = before(read), before(mlp_read)
         parallel = _same(normed, resid)
 
-        def whole(made: Block) -> Tensor:
-            mid = resid + (attn.post(written) if attn.post else written)
-            return mid + part(mlp_norm(resid if parallel else mid))
-
-        return self.best(f"layer {layer}", [Block(norm, attn, mlp_norm, part)], whole, out), parallel
+        mid = resid + (attn.post(written) if attn.post else written * times)
+        made = Block(norm, attn, mlp_norm, part)
+        self.best(f"layer {layer}", [made], lambda _: mid + part(mlp_norm(resid if parallel else mid)), out)
+        return made, parallel
 
     def attention(self, layer: int, heads: Any) -> Attention:
-        (x, y), module = self.seen[heads][0], inner(heads)
+        (x, y), module = self.seen[heads][0], _inner(heads)
         q, k, v, o = (_linear(getattr(heads, each)) for each in "qkvo")
         d_head = getattr(module, "head_dim", None) or self.cfg.d_head
         normed = [_part(heads, f"{each}_norm") for each in "qk"]
@@ -236,7 +237,7 @@ class _Reader:
             fixed = [act for act in acts if not isinstance(act, torch.nn.Module) or not list(act.parameters())]
             with suppress(UnsupportedModel):
                 return self.best("", [Mlp(up, down, act, gate) for act in fixed], backwards, y)
-        module = component.original_component
+        module = unwrapped(component.original_component)
         numbers = {name: each.detach() for name, each in (*module.named_parameters(), *module.named_buffers())}
         kept = {name: each for name, each in numbers.items() if each.is_floating_point()}
         whole = Whole(module, tuple(kept), tuple(kept.values()), self.active)
@@ -255,7 +256,7 @@ class _Reader:
         norm = Norm("rms", view.W_E.new_ones(view.d_model), None, view.final_norm.eps)
         readings: list[dict[str, Any]] = [*({"embed_scale": each} for each in times), {"embed_norm": norm}]
         if (learned := _part(bridge, "pos_embed")) is not None:
-            table = inner(learned).weight.detach()
+            table = _inner(learned).weight.detach()
             readings.append({"W_pos": table[len(table) - view.n_ctx :]})
         wanted = self.seen[bridge.blocks[0]][0].x
         found = self.best("the embedding", readings, lambda each: replace(view, **each).embed(tokens), wanted)
@@ -287,15 +288,31 @@ def _part(of: Any, name: str) -> Any:
     return None if found is None or found.original_component is None else found
 
 
-def inner(component: Any) -> Any:
+def _inner(component: Any) -> Any:
     """The library's own module in a component."""
     while (found := getattr(component, "original_component", None)) is not None:
         component = found
     return component
 
 
+def twin_of(module: Any) -> Any:
+    """A module with the same numbers: another one, which shares the tensors."""
+    return copy.deepcopy(module, {id(each): each for each in (*module.parameters(), *module.buffers())})
+
+
+def unwrapped(module: Any) -> Any:
+    """A twin of a module without a bridge's components in it."""
+    found = twin_of(module)
+    for parent in list(found.modules()):
+        for key, child in parent._modules.items():
+            parent._modules[key] = _inner(child)
+        if isinstance(parent, torch.nn.Linear) and "bias" in parent._buffers:
+            parent._buffers["bias"] = None  # zeros, which are no weights of the model
+    return found
+
+
 def _linear(component: Any) -> Linear:
-    module = inner(component)
+    module = _inner(component)
     weight, bias = module.weight.detach(), module._parameters.get("bias")  # a bridge adds zeros as a buffer
     return Linear(weight.T if type(module).__name__ == "Conv1D" else weight, None if bias is None else bias.detach())
 

@@ -50,6 +50,8 @@ FAMILIES = tuple(SIZES)
 SIZES |= {kind: MORE | row.sized(3) for kind, row in BRIDGED_ROWS.items()}
 #: those that differ in more than where they keep their parts
 FEW = tuple(kind for kind in FAMILIES if kind not in ROWS or kind in ("olmo2", "bloom", "mixtral"))
+#: some that are read through a bridge: by a factor, with experts, turned otherwise, with what is added for distances
+BRIDGED = ("granite", "qwen2_moe", "glm4", "mpt")
 #: those whose MLPs are never computed through few directions (`engine.narrow`)
 NEVER_NARROW = (
     *("gpt_neox", "gemma2", "gemma3_text"),

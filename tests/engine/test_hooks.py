@@ -90,7 +90,7 @@ class Published:
             yield
 
 
-@pytest.fixture(params=[*ROWS, *list(BRIDGED_ROWS)[: examples(6, len(BRIDGED_ROWS))]])
+@pytest.fixture(params=[*ROWS, *list(BRIDGED_ROWS)[: examples(4, len(BRIDGED_ROWS))]])
 def case(request: pytest.FixtureRequest, random_model: Callable[[str], Transformer]) -> Case:
     return make_case(random_model(request.param), seed=3)
 
