@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.errors import refusing
+from circuitdsl.models.errors import UnsupportedModel, refusing
 from circuitdsl.models.experts import Experts, Whole
 from circuitdsl.models.families import BRIDGED, read_parts, refuse
 from circuitdsl.models.files import files_of
-from circuitdsl.models.load import load_model, locate, readable
+from circuitdsl.models.load import locate, readable
 from circuitdsl.models.parts import Linear, Transformer
 from circuitdsl.models.pretrained import configuration, shapes_alone
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
@@ -22,17 +22,15 @@ from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | None = None) -> Transformer:
     """A model as its `config.json` describes it, with its tokenizer; its tensors lie on the `meta` device.
 
-    A model without a reader of our own is loaded, for its numbers alone show how it is read.
-
     Raises:
         ModelUnavailable: the configuration or the tokenizer is not at hand.
-        UnsupportedModel: the family is not known.
+        UnsupportedModel: the family is not known, or has no reader of its own (see `has_outline`).
     """
     files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
     refuse(str(name_or_dir), files.config.get("model_type"))
     config = configuration(files)
     if config.model_type in BRIDGED:
-        return load_model(name_or_dir, "cpu", dtype, revision)
+        raise UnsupportedModel(f"{name_or_dir} is read through a bridge, for which it must be loaded")
     with quiet_and_offline(), refusing(f"transformers cannot make the model in {files.directory}"):
         model = shapes_alone(config, getattr(torch, dtype))
     once = {id(value): value.detach() for value in model.parameters()}
@@ -40,6 +38,12 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
     name = str(name_or_dir)
     with readable(name, config.model_type):
         return read_parts(name, config, weights, {}, read_tokenizer(files))
+
+
+def has_outline(name_or_dir: str | Path, revision: str | None = None) -> bool:
+    """Whether a model can be read without its weights: others are read by what their parts compute."""
+    files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
+    return files.config.get("model_type") not in BRIDGED
 
 
 def parameters(model: Transformer) -> int:

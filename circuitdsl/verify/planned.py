@@ -15,7 +15,7 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import outline, parameters
+from circuitdsl.models.outline import has_outline, outline, parameters
 from circuitdsl.models.parts import changed
 from circuitdsl.models.record import remembered
 from circuitdsl.tasks.dataset import Dataset
@@ -42,8 +42,8 @@ def plan(
 ) -> tuple[Forecast, ...]:
     """What verifying some specs runs, and about how long it takes: a forecast for each circuit that makes claims.
 
-    No weights are loaded, and nothing is measured: one layer of the model's shape is timed. What earlier runs have
-    measured is counted where the cache remembers the model.
+    No weights are loaded but those of a model that is read through a bridge, and nothing is measured: one layer of the
+    model's shape is timed. What earlier runs have measured is counted where the cache remembers the model.
 
     Raises:
         UserError: the specs make no claim, the model's shape is not known, prompts cannot be made, or the memory is too
@@ -58,11 +58,12 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        model = session.own or outline(place, session.dtype, revision)
-        device = model.device if session.own else device_named(session.device)
+        loaded = session.source_of(circuit) if session.own or not has_outline(place, revision) else None
+        model = loaded.parts if loaded else outline(place, session.dtype, revision)
+        device = model.device if loaded else device_named(session.device)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
-        known = _known(session, circuit, datasets)
+        known = _known(session, circuit, datasets, loaded)
         whole = [p for p in plans if p.claim.measurement.of_whole]
         counted = partial(work_of, model=model, datasets=datasets, metric=circuit.metric, early_stop=early_stop)
         counted = partial(counted, max_memory=session.memory, device=device.type)
@@ -96,10 +97,12 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     )
 
 
-def _known(session: Session, circuit: Circuit, datasets: Mapping[str, Dataset]) -> dict[str, Memory]:
+def _known(
+    session: Session, circuit: Circuit, datasets: Mapping[str, Dataset], loaded: Model | None
+) -> dict[str, Memory]:
     """What the cache knows of each task; nothing of a model that it does not remember."""
     store, found = session.store, dict[str, Memory]()
-    source = _remembered(session, circuit, store) if store else None
+    source = loaded or (_remembered(session, circuit, store) if store else None)
     if store is None or source is None:
         return found
     for use in tasks_in_use(circuit):
@@ -110,9 +113,7 @@ def _known(session: Session, circuit: Circuit, datasets: Mapping[str, Dataset]) 
 
 
 def _remembered(session: Session, circuit: Circuit, store: Store) -> Model | None:
-    """The session's own model, or one that was loaded earlier; nothing is loaded now."""
-    if session.own is not None:
-        return session.source_of(circuit)
+    """A model that was loaded earlier; nothing is loaded now."""
     if store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)

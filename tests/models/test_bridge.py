@@ -23,7 +23,7 @@ from circuitdsl.models.errors import UnsupportedModel
 from circuitdsl.models.experts import Whole
 from circuitdsl.models.families import BRIDGED, FAMILIES, REFUSED
 from circuitdsl.models.load import POCKET, load_model
-from circuitdsl.models.outline import outline
+from circuitdsl.models.outline import has_outline, outline
 from circuitdsl.models.parts import Mlp, Transformer
 from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
@@ -173,10 +173,12 @@ def test_families_that_are_refused_by_name_would_be_refused_by_their_numbers(
 
 
 def test_weights_and_outline_of_a_bridged_family(saved: Callable[[str], Path]) -> None:
-    model, weights, shape = (read(saved("granite")) for read in (load_model, read_weights, outline))
-    assert weights.family == shape.family == "granite" and weights.rotary
+    model, weights = load_model(saved("granite")), read_weights(saved("granite"))
+    assert weights.family == "granite" and weights.rotary
     assert torch.equal(weights.factors(1).W_O, circuitdsl.models.weights.weights_of(model).factors(1).W_O)
-    assert (shape.n_ctx, shape.d_model) == (model.n_ctx, model.d_model)
+    assert not has_outline(saved("granite")) and has_outline("pocket")
+    with pytest.raises(UnsupportedModel, match="is read through a bridge, for which it must be loaded"):
+        outline(saved("granite"))
 
 
 def test_no_weights_are_edited_by_name(saved: Callable[[str], Path], tmp_path: Path) -> None:
