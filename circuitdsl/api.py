@@ -24,6 +24,7 @@ from circuitdsl.visible import escape
 
 if TYPE_CHECKING:
     import networkx
+    from transformer_lens.model_bridge import TransformerBridge
 
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.diff import Diff
@@ -94,7 +95,7 @@ class Spec:
 
     def verify(
         self,
-        model: str | Path | Transformer | None = None,
+        model: str | Path | Transformer | TransformerBridge | None = None,
         prompts: int | None = None,
         seed: int | None = None,
         device: str = "auto",
@@ -288,7 +289,7 @@ def circuit_of_task(task: str) -> Circuit:
 
 def prompts(
     task: str,
-    model: str | Path | Transformer | None = None,
+    model: str | Path | Transformer | TransformerBridge | None = None,
     n: int = 4,
     seed: int | None = None,
     corrupt: str | None = None,

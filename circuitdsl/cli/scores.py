@@ -7,7 +7,7 @@ from pathlib import Path
 
 from circuitdsl.cli.arguments import Verbs, add_circuit, add_session, add_spec, session
 from circuitdsl.cli.files import check_model, load_one, output, picture, write, write_spec
-from circuitdsl.cli.terminal import present, tell
+from circuitdsl.cli.terminal import present, say
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
 
@@ -67,7 +67,7 @@ def _score(given: argparse.Namespace) -> int:
         from circuitdsl.diagram.formats import write_picture
 
         write_picture(drawn(found), target)
-        tell(f"wrote {target}")
+        say(f"wrote {target}")
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import Pen, Rect, Span, document, dot, group, line, path, polyline, width, wrap
-from circuitdsl.discover.curve import Curve, Curves
+from circuitdsl.report.curves import Curve, Curves
 from circuitdsl.report.numbers import percent, plain
 
 _PAD, _WIDE, _TALL, _SIZE, _ROW = 24.0, 620.0, 300.0, 11.5, 19.0

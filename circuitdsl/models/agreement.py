@@ -12,6 +12,7 @@ from torch import Tensor
 
 from circuitdsl.models.devices import meeting
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.experts import Whole
 from circuitdsl.models.original import Original
 from circuitdsl.models.outline import parameters
 from circuitdsl.models.parts import Block, Transformer, attend, changed
@@ -73,7 +74,13 @@ def in_single_precision(
     embedded = model.W_E[tokens].flatten(0, 1).float()
     ends = changed(replace(model, blocks=(), W_E=embedded), _single)
     numbers = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
-    return forward(replace(ends, blocks=model.blocks), numbers, start, last, lambda block: changed(block, _single))
+    return forward(replace(ends, blocks=model.blocks), numbers, start, last, _block)
+
+
+def _block(block: Block) -> Block:
+    """A layer in single precision; what its library computes takes numbers of one format alone."""
+    made: Block = changed(block, _single)
+    return replace(made, mlp=changed(block.mlp, Tensor.float)) if isinstance(block.mlp, Whole) else made
 
 
 def _single(weight: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
+    from transformer_lens.model_bridge import TransformerBridge
 
     from circuitdsl.models.parts import Rotary, Transformer
 
@@ -77,7 +78,7 @@ class Noted:
 
 
 def load_model(
-    name_or_dir: str | Path,
+    name_or_dir: str | Path | TransformerBridge,
     device: str = "auto",
     dtype: str = "float32",
     revision: str | None = None,
@@ -86,7 +87,8 @@ def load_model(
     """Load a model and check on random tokens that its residual stream is the sum of its terms (`agreement.check_sum`).
 
     Args:
-        name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.
+        name_or_dir: `pocket`, a directory, a name on the Hugging Face hub, or a bridge of TransformerLens, whose
+            weights are shared; it stays where it is, and as it is.
         device: `auto` (a CUDA device where there is one), `cpu`, or `cuda`.
         dtype: `float32`, `bfloat16` or `float16`, or what torch calls so. TF32 is off for all of them.
         revision: a branch, tag or commit on the hub.
@@ -98,20 +100,32 @@ def load_model(
             load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
+    if is_bridge(name_or_dir):
+        from circuitdsl.models.bridge import view_of
+
+        return view_of(name_or_dir, str(device), dtype_name(dtype))
     files = files_of(locate(name_or_dir, revision))
     return read_whole(str(name_or_dir), files, device_name(str(device), device_map), dtype_name(dtype))[0]
 
 
-def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
-    """A model as transformers loads it, and what was found out by it; raises what `load_model` raises."""
+def is_bridge(model: Any) -> bool:
+    """Whether a program has loaded a model with TransformerLens."""
+    return type(model).__module__.startswith("transformer_lens.") and hasattr(model, "original_model")
+
+
+def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes | None]:
+    """A model as transformers loads it, and what was found out by it; raises what `load_model` raises.
+
+    Nothing is noted of a model that is read through a bridge: without transformers it cannot be read again.
+    """
     return files.unchanged(partial(_read_whole, name, files, device, dtype))
 
 
-def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
+def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes | None]:
     import torch
 
     from circuitdsl.models.agreement import check_sum
-    from circuitdsl.models.families import read_parts, refuse
+    from circuitdsl.models.families import FAMILIES, read_parts, refuse
     from circuitdsl.models.original import Original
 
     refuse(name, files.config.get("model_type"))  # before anything is read
@@ -127,9 +141,15 @@ def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[
     tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
-        notes = Notes({}, rotary_of(module), weights, as_read if device == "cpu" else {})
-        config = Noted(module.config, notes.config)
-        view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
+        own = module.config.model_type in FAMILIES
+        notes = Notes({}, rotary_of(module), weights, as_read if device == "cpu" else {}) if own else None
+        if notes:
+            config = Noted(module.config, notes.config)
+            view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
+        else:
+            from circuitdsl.models.bridge import read_through_bridge
+
+            view = read_through_bridge(name, module, tokenizer=tokenizer, original=original, **files.hashes)
         check_sum(view, original)
     return view, notes
 

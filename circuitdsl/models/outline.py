@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.errors import refusing
-from circuitdsl.models.experts import Experts
-from circuitdsl.models.families import read_parts
+from circuitdsl.models.errors import UnsupportedModel, refusing
+from circuitdsl.models.experts import Experts, Whole
+from circuitdsl.models.families import BRIDGED, read_parts, refuse
 from circuitdsl.models.files import ModelFiles, files_of
 from circuitdsl.models.load import locate, readable
 from circuitdsl.models.parts import Linear, Transformer
@@ -25,10 +25,13 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
 
     Raises:
         ModelUnavailable: the configuration or the tokenizer is not at hand.
-        UnsupportedModel: the family is not known.
+        UnsupportedModel: the family is not known, or has no reader of its own (see `has_outline`).
     """
     files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
+    refuse(str(name_or_dir), files.config.get("model_type"))
     config, model = _shapes(files, dtype)
+    if config.model_type in BRIDGED:
+        raise UnsupportedModel(f"{name_or_dir} is read through a bridge, for which it must be loaded")
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
     name = str(name_or_dir)
@@ -53,6 +56,12 @@ def _shapes(files: ModelFiles, dtype: str) -> tuple[Any, Any]:
         return config, shapes_alone(config, getattr(torch, dtype))
 
 
+def has_outline(name_or_dir: str | Path, revision: str | None = None) -> bool:
+    """Whether a model can be read without its weights: others are read by what their parts compute."""
+    files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
+    return files.config.get("model_type") not in BRIDGED
+
+
 def parameters(model: Transformer) -> int:
     """How many numbers a model's parts hold; a tensor that serves twice (tied embeddings) counts once."""
     tensors = (part for part in _parts(model) if isinstance(part, torch.Tensor))
@@ -71,6 +80,8 @@ def products(part: Any) -> int:
         return part.weight.numel()
     if isinstance(part, Experts):
         return products(part.router) + part.chosen * products(part.experts[0])
+    if isinstance(part, Whole):
+        return part.products
     return sum(map(products, _inside(part)))
 
 

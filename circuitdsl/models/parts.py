@@ -22,7 +22,7 @@ from circuitdsl.models.products import linear, linear_gelu
 
 if TYPE_CHECKING:
     from circuitdsl.models.distances import Distances
-    from circuitdsl.models.experts import Experts
+    from circuitdsl.models.experts import Experts, Whole
     from circuitdsl.models.original import Original
 
 Port = Literal["q", "k", "v"]
@@ -83,9 +83,12 @@ class Norm(Part):
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         if self.kind == "none":
-            return x.clone()  # what a norm gives may be written to
+            return (self.gain * x).to(x.dtype)
         if self.kind == "layer":
-            return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
+            bias, kind = self.bias, self.gain.dtype  # gains may be in single precision alone
+            return F.layer_norm(
+                x.to(kind), self.gain.shape, self.gain, None if bias is None else bias.to(kind), self.eps
+            ).to(x.dtype)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
 
     def exactly(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
@@ -402,7 +405,7 @@ class Block(Part):
     attn_norm: Norm
     attn: Attention
     mlp_norm: Norm
-    mlp: Mlp | Experts
+    mlp: Mlp | Experts | Whole
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 

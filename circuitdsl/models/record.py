@@ -121,7 +121,7 @@ def open_model(
     else:
         view, notes = read_whole(name, files, where, kind)
         made = Model.of(view, _hash(files, kind), where if map_of(where) else "")
-        record = files.unchanged(partial(record_of, made, notes, files)) if file else None
+        record = files.unchanged(partial(record_of, made, notes, files)) if file and notes else None
     if file and record:
         _keep(file, replace(record, threads=made.threads if own else 0))
     return made

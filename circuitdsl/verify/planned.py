@@ -15,7 +15,7 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import parameters, weights_by_device
+from circuitdsl.models.outline import has_outline, parameters, weights_by_device
 from circuitdsl.models.parts import changed
 from circuitdsl.models.record import outline_of, remembered
 from circuitdsl.tasks.dataset import Dataset
@@ -41,8 +41,8 @@ def plan(
 ) -> tuple[Forecast, ...]:
     """What verifying some specs runs, and about how long it takes: a forecast for each circuit that makes claims.
 
-    No weights are loaded, and nothing is measured: one layer of the model's shape is timed. What earlier runs have
-    measured is counted where the cache remembers the model.
+    No weights are loaded but those of a model that is read through a bridge, and nothing is measured: one layer of the
+    model's shape is timed. What earlier runs have measured is counted where the cache remembers the model.
 
     Raises:
         UserError: the specs make no claim, the model's shape is not known, prompts cannot be made, or the memory is too
@@ -57,11 +57,12 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        source, on_each = _remembered(session, circuit), {}
+        loaded = session.source_of(circuit) if session.own or not has_outline(place, revision) else None
+        source, on_each = loaded or _remembered(session, circuit), {}
         if session.device_map is not None:
             on_each = weights_by_device(place, session.device, session.device_map, session.dtype, revision)
-        device = device_named("cuda" if on_each else session.device)
-        model = outline_of(source, place, session.dtype, revision)
+        device = loaded.parts.device if loaded else device_named("cuda" if on_each else session.device)
+        model = loaded.parts if loaded else outline_of(source, place, session.dtype, revision)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
         known = _known(session, circuit, datasets, source)
@@ -114,12 +115,8 @@ def _known(
 
 
 def _remembered(session: Session, circuit: Circuit) -> Model | None:
-    """The session's own model, or one that was loaded earlier; nothing is loaded now."""
-    if session.store is None:
-        return None
-    if session.own is not None:
-        return session.source_of(circuit)
-    if session.store.folder is None:
+    """A model that was loaded earlier; nothing is loaded now."""
+    if session.store is None or session.store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)
     return remembered(place, session.device, session.dtype, revision, session.store.folder, name, session.device_map)

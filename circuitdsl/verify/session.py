@@ -25,6 +25,8 @@ from circuitdsl.models.model import Model, as_model, restore_threads, use_thread
 from circuitdsl.report.report import Report, Reports
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
     from circuitdsl.api import Spec
     from circuitdsl.engine.prompts import Prompts
     from circuitdsl.models.parts import Transformer
@@ -124,7 +126,7 @@ class Session(AbstractContextManager["Session"]):
     takes a spec, the name of one does as well.
 
     Args:
-        model: a name, a directory or a loaded model, instead of those that specs name.
+        model: a name, a directory, a loaded model or a bridge of TransformerLens, instead of those that specs name.
         device, dtype: where models run, and in which number format.
         cache: use the numbers that earlier runs have measured, and keep new ones.
         memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
@@ -155,7 +157,7 @@ class Session(AbstractContextManager["Session"]):
 
     def __init__(
         self,
-        model: str | Path | Transformer | None = None,
+        model: str | Path | Transformer | TransformerBridge | None = None,
         device: str = "auto",
         dtype: str = "float32",
         *,
@@ -172,9 +174,15 @@ class Session(AbstractContextManager["Session"]):
             raise UsageError(f"progress = {progress!r} is nothing that can be called")
         self.own: Transformer | None = None
         if not isinstance(model, str | Path | None):
+            from circuitdsl.models.load import is_bridge, load_model
             from circuitdsl.models.parts import Transformer
 
-            self.own = model if isinstance(model, Transformer) else None
+            self.own = load_model(model, device, dtype) if is_bridge(model) else model
+            if not isinstance(self.own, Transformer):
+                raise UsageError(
+                    f"a {type(model).__name__} is no model",
+                    "give a name, a directory, what load_model gives, or a bridge",
+                )
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.device_map = device_map

@@ -107,5 +107,5 @@ def test_with_many_workers_the_driver_does_little_more_for_a_cell() -> None:
     sent = pickle.dumps(Verified(Cell("s", "m")))
     known = {"m": [Measured(1 + tenths / 10, 0.1, sent) for tenths in range(20)]}
     few, many = simulated(1024, 8, known), simulated(1024, 512, known)
-    assert many.driver < 4 * few.driver
+    assert many.driver < 10 * few.driver
     assert many.makespan < 2 * many.ideal and many.loads < 2

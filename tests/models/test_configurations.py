@@ -57,6 +57,25 @@ FOREIGN: dict[str, list[Any]] = {
     "per_layer_config": [{"0": {"sliding_window": 4}}, {"1": {"skip": ["self_attn"]}}, {"0": {"intermediate_size": 8}}],
     "attn_implementation": ["nothing"],
 }
+#: what a family's own options may be besides true, false and nothing
+SCALED = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 6}
+UNUSUAL: dict[str, list[Any]] = {
+    "head_dim": [6, 12],
+    "sliding_window": [3],
+    "window_size": [3],
+    "attn_logit_softcapping": [0.7],
+    "final_logit_softcapping": [1.5],
+    "clip_qkv": [0.5],
+    "rotary_dim": [2],
+    "rotary_pct": [0.5],
+    "partial_rotary_factor": [0.5],
+    "rope_parameters": [
+        {"rope_type": "linear", **SCALED},
+        {"rope_type": "yarn", **SCALED},
+        {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, **SCALED},
+    ],
+    "tie_word_embeddings": [True, False],
+}
 
 
 def save(kind: str, path: Path, options: dict[str, Any]) -> bool:
@@ -100,9 +119,9 @@ def judge(path: Path) -> str:
 
 
 def own(kind: str) -> dict[str, list[Any]]:
-    """Every flag of a family's configuration both ways, and None for numbers that can be left out.
+    """Every flag of a family's configuration both ways, None for numbers that can be left out, and what is unusual.
 
-    Those that all families have are looked at with one of them.
+    Flags that all families have are looked at with one of them.
     """
     from transformers import AutoConfig, PreTrainedConfig
 
@@ -113,8 +132,12 @@ def own(kind: str) -> dict[str, list[Any]]:
         values: list[Any] = [True, False] if "bool" in kinds else []
         if "None" in kinds and kinds & {"int", "float", "bool"}:
             values.append(None)
-        if values and (kind == "llama" or field.name not in common):
+        if field.name in UNUSUAL:
+            found[field.name] = [*values, *UNUSUAL[field.name]]
+        elif values and (kind == "llama" or field.name not in common):
             found[field.name] = values
+    if "rope_parameters" in found:  # most of these families read it, whether or not it is an option of theirs
+        found["head_dim"] = UNUSUAL["head_dim"]
     return found
 
 
