@@ -114,6 +114,9 @@ class Ray:
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": self.workers}
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": self.cluster_resources()}]
+
     def get_runtime_context(self) -> Any:
         return SimpleNamespace(get_node_id=lambda: "here")
 
