@@ -29,7 +29,9 @@ SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 #: how much of its change an edge carries where gradients are taken
 WITHIN = 0.85
 #: the share of edges that is left after a step
-LEFT = 0.85
+LEFT = 0.75
+#: with more edges, half of them are left after a step, and gradients are taken on so many prompts
+LARGE, FEW = 10_000, 64
 #: exchanges that are tried at each size; the share of the edges that the first may exchange; what is near enough to 1
 TRIES, EXCHANGED, NEAR = 4, 0.15, 0.01
 #: shares of the edges that lower the behaviour which may get a score below 0
@@ -63,6 +65,11 @@ class Pruning:
     chain: list[Point] = field(default_factory=list)
     complete: bool = True
 
+    def __post_init__(self) -> None:
+        runs, large = self.runs, len(self.graph) > LARGE
+        self.left = 0.5 if large else LEFT
+        self.steep = WholeRuns(runs.prompts, runs.indices[:FEW]) if large else runs
+
     @property
     def graph(self) -> WholeGraph:
         return self.runs.graph
@@ -71,7 +78,7 @@ class Pruning:
         """A circuit, run."""
         value = self.runs.faithfulness(kept)
         self.complete &= self.progress(int(kept.sum()), value)
-        return Point(kept, value, self.runs.gradient(kept, WITHIN)[1] / self.runs.gap)
+        return Point(kept, value, self.steep.gradient(kept, WITHIN)[1] / self.steep.gap)
 
     def search(self) -> Float[Array, " edges"]:
         """The scores of all edges."""
@@ -81,7 +88,7 @@ class Pruning:
         for size in [int(share * many) for share in reversed(SHARES[:-1])]:
             outer = point.kept
             while self.complete and (now := int(point.kept.sum())) > max(1, size):
-                fewer = max(1, size, int(now * LEFT))
+                fewer = max(1, size, int(now * self.left))
                 kept = point.kept.copy()
                 kept[_superfluous(point, now - fewer)] = False
                 point = self.point(kept)
