@@ -39,7 +39,7 @@ from circuitdsl.matrix.worker import Settings, Verified
 from circuitdsl.verify.portions import Sizes
 
 #: of the soak: cells, the mean of the seconds between two kills, and portions so small that some cells have many
-CELLS, EVERY, SIZES = 200, 12.0, Sizes(0.02, runs=0)
+CELLS, EVERY, SIZES = 200, 9.0, Sizes(0.02, runs=0)
 
 
 @contextmanager
