@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.growth import ROOT
@@ -280,7 +281,7 @@ def soaked(folder: Path, cells: int, every: float, seed: int) -> str:
     with cluster(2) as address:
         found = soak(planned, address, Settings(cache=False, allow_outside=True, sizes=SIZES), folder, every, seed)
     print(*found.apart[:20], sep="\n", file=sys.stderr)
-    return f"{found}. It took {time.perf_counter() - start:.0f} s, the undisturbed run among them."
+    return fill(f"{found}. It took {time.perf_counter() - start:.0f} s, the undisturbed run among them.", 120)
 
 
 def main() -> None:
