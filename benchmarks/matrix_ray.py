@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.growth import ROOT
@@ -39,7 +40,7 @@ from circuitdsl.matrix.worker import Settings, Verified
 from circuitdsl.verify.portions import Sizes
 
 #: of the soak: cells, the mean of the seconds between two kills, and portions so small that some cells have many
-CELLS, EVERY, SIZES = 200, 12.0, Sizes(0.02, runs=0)
+CELLS, EVERY, SIZES = 200, 9.0, Sizes(0.02, runs=0)
 
 
 @contextmanager
@@ -280,7 +281,7 @@ def soaked(folder: Path, cells: int, every: float, seed: int) -> str:
     with cluster(2) as address:
         found = soak(planned, address, Settings(cache=False, allow_outside=True, sizes=SIZES), folder, every, seed)
     print(*found.apart[:20], sep="\n", file=sys.stderr)
-    return f"{found}. It took {time.perf_counter() - start:.0f} s, the undisturbed run among them."
+    return fill(f"{found}. It took {time.perf_counter() - start:.0f} s, the undisturbed run among them.", 120)
 
 
 def main() -> None:
