@@ -116,13 +116,15 @@ class PlannedPrompts:
             length: of the longest prompt.
             batches: of each its runs, and the positions at which they are recomputed.
         """
-        rows, longest = sum(runs * steps for runs, steps in batches), max((steps for _, steps in batches), default=1)
-        size = sum(runs * steps * patched_bytes(self.model, length, steps) for runs, steps in batches)
+        rows, longest = [runs * steps for runs, steps in batches], max((steps for _, steps in batches), default=1)
+        plain = patched_bytes(self.model, 0, 1)
+        attention = (patched_bytes(self.model, length, steps) - plain for _, steps in batches)
         most = batch_rows(self.model, length, self.max_memory)
         unit = max(longest, min(most, rows_together(self.model, self.device)))
         units = max(1, min(torch.get_num_threads(), most // unit))
-        there = min(rows, units * unit)
-        return size * there // max(rows, 1) - self._never_there(there, units)
+        there = min(sum(rows), units * unit)
+        largest = max((min(n, unit) * each for n, each in zip(rows, attention, strict=True)), default=0)
+        return there * plain + units * largest - self._never_there(there, units)  # batches attend one after the other
 
     def leftover(self, calls: Iterable[tuple[np.ndarray, Sequence[Request]]]) -> int:
         """Bytes that stay where products are made ready for the prompts of some calls of `measure`, or for scoring."""

@@ -47,8 +47,8 @@ from circuitdsl.verify.measure import by_prompts
 from circuitdsl.verify.portions import portions
 from circuitdsl.verify.prompts import MEAN_PROMPTS
 
-#: bytes of libraries that measuring imports, and of records
-BASE = 15_000_000
+#: bytes of libraries that measuring and weighing import (scipy is half of them), and of records
+BASE = 30_000_000
 #: what weighing one claim takes, in layers of a plain run on one token: at the least, and more for each prompt
 _WEIGHING, _WEIGHING_PROMPT = 5.0, 1 / 16
 
