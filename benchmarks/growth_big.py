@@ -83,6 +83,7 @@ def loading(shape: str, folder: Path) -> list[Figure]:
     from transformers import AutoModelForCausalLM
 
     place, cpu = big_llama(folder, shape), torch.device("cpu")
+    time.sleep(4)  # the hash of a file that was written just now is not kept
     weights, known = bytes_of(place), folder / "known"
     dtype = {"dtype": torch.bfloat16, "attn_implementation": "eager"}
 

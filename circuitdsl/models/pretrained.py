@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
@@ -25,24 +27,36 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 SLACK = 10**7
 
 
-class _Noted:
-    """A stored tensor that notes which memory it was read into.
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """A tensor in a file. `stored[...]` reads it.
 
-    A reference keeps the place of freed memory from being given away again, so that none is mistaken for another.
+    Attributes:
+        file: what `safe_open` has opened.
+        key: the tensor's name there.
+        name: its name in the model that it is read for.
+        read: notes which memory a tensor was read into, with its name. A reference to the memory keeps its place from
+            being given away again, so that none is mistaken for another.
     """
 
-    def __init__(self, name: str, stored: Any, read: dict[Any, str]) -> None:
-        self._name, self._stored, self._read = name, stored, read
+    file: Any
+    key: str
+    name: str
+    read: dict[Any, str] | None = None
 
-    def __getitem__(self, index: Any) -> torch.Tensor:
+    def get_shape(self) -> list[int]:
+        return list(self.file.get_slice(self.key).get_shape())
+
+    def get_dtype(self) -> str:
+        return str(self.file.get_slice(self.key).get_dtype())
+
+    def __getitem__(self, everything: EllipsisType) -> torch.Tensor:
         from torch.multiprocessing.reductions import StorageWeakRef
 
-        found: torch.Tensor = self._stored[index]
-        self._read[StorageWeakRef(found.untyped_storage())] = self._name
+        found: torch.Tensor = self.file.get_tensor(self.key)  # of a slice, safetensors makes a copy
+        if self.read is not None:
+            self.read[StorageWeakRef(found.untyped_storage())] = self.name
         return found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stored, name)
 
 
 def pretrained(files: ModelFiles, dtype: torch.dtype, device_map: str = "") -> tuple[Any, dict[str, str]]:
@@ -66,7 +80,7 @@ def pretrained(files: ModelFiles, dtype: torch.dtype, device_map: str = "") -> t
         model, info = type(outline).from_pretrained(
             None,
             config=outline.config,
-            state_dict={name: _Noted(name, stored, read) for name, stored in tensors.items()},
+            state_dict={name: replace(stored, read=read) for name, stored in tensors.items()},
             dtype=dtype,
             output_loading_info=True,
             attn_implementation=attention_by(outline.config),
@@ -144,7 +158,7 @@ def _refuse_left_out(directory: Path, unexpected: list[str], tensors: Mapping[st
             )
 
 
-def stored_tensors(files: ModelFiles) -> dict[str, Any]:
+def stored_tensors(files: ModelFiles) -> dict[str, Stored]:
     """The tensors of a model by their names in its files, each read when it is indexed by `...`.
 
     Of a model of images and texts they are those of its text model, by their names in that.
@@ -157,7 +171,7 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
-    found: dict[str, Any] = {}
+    found: dict[str, Stored] = {}
     for file in files.weights:
         try:
             held = safe_open(str(file), "pt", backend="pread")
@@ -168,9 +182,9 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
                 f"the tensor {twice} stands in {file.name}, and in another of the shards in {files.directory}",
                 "save the model anew with transformers' save_pretrained",
             )
-        found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+        found |= {key: Stored(held, key, key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
     if files.config.get("model_type") in TOWERS:
-        return {own: tensor for key, tensor in found.items() if (own := text_name(key))}
+        return {own: replace(tensor, name=own) for key, tensor in found.items() if (own := text_name(key))}
     return found
 
 

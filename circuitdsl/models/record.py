@@ -104,7 +104,7 @@ def open_model(
     Raises:
         UserError: what `load_model` raises.
     """
-    name, files = name or str(name_or_dir), files_of(locate(name_or_dir, revision))
+    name, files = name or str(name_or_dir), _knowing(files_of(locate(name_or_dir, revision)), folder)
     own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
     where, kind = device_name(str(device), device_map), dtype_name(dtype)
     file = _record_of(files, where, kind, folder)
@@ -144,7 +144,7 @@ def remembered(
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    where, kind, files = device_name(str(device), device_map), dtype_name(dtype), files_of(directory)
+    where, kind, files = device_name(str(device), device_map), dtype_name(dtype), _knowing(files_of(directory), folder)
     file = _record_of(files, where, kind, folder)
     known = _read(file) if file else None
     return _recalled(name, files, where, kind, known) if known else None
@@ -168,6 +168,11 @@ def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revisi
     from circuitdsl.models.outline import outline
 
     return outline(name_or_dir, dtype, revision)
+
+
+def _knowing(files: ModelFiles, folder: Path | None) -> ModelFiles:
+    """Files whose hashes are kept beside the records."""
+    return replace(files, known=folder and folder / "weights")
 
 
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:

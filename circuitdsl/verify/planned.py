@@ -73,6 +73,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)
         single = machine if session.dtype == "float32" else calibrate(changed(model, torch.Tensor.float), device)
+    where = device.type if session.device_map is None else f"{device.type}:{session.device_map}"
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
 
     def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
@@ -82,7 +83,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     return Forecast(
         circuit=circuit.name,
         path=circuit.path,
-        model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
+        model=shape | {"parameters": size, "device": where, "dtype": session.dtype},
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from circuitdsl.models.model import device_name, map_of
 from circuitdsl.models.outline import weights_by_device
 from circuitdsl.models.placing import WEIGHTS, placed
 from circuitdsl.models.pretrained import shapes_alone
+from circuitdsl.verify import planned
 from circuitdsl.verify.session import Session
 from tests.models.test_load import save
 
@@ -109,6 +111,18 @@ def test_bytes_by_device_are_those_of_the_files(tied: bool, gpus: Callable[..., 
     gpus(int(numbers / WEIGHTS), int(2 * numbers / WEIGHTS))
     short = weights_by_device(path, "auto", "balanced", "bfloat16")
     assert short["cuda:0"] <= numbers < short["cuda:1"], "no GPU is given more than it has room for"
+
+
+def test_plan_says_what_each_gpu_holds(gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(BIG, BIG)
+    monkeypatch.setattr(planned, "device_named", lambda name: torch.device({"cuda": "cpu"}[name]))
+    with Session(device_map="auto", cache=False) as session:
+        (found,) = session.plan("pocket/ioi", prompts=8)
+    assert list(found.weights_by_device) == ["cuda:0", "cuda:1"]
+    assert sum(found.weights_by_device.values()) == found.weights == found.model["parameters"] * 4
+    first, second = (f"{number / 1e6:,.0f} MB" for number in found.weights_by_device.values())
+    assert f"  weights by device: cuda:0 {first}, cuda:1 {second}; what is measured lies" in str(found)
+    assert "· cpu:auto float32" in str(found) and "by device" not in str(replace(found, weights_by_device={}))
 
 
 @pytest.mark.gpu
