@@ -11,6 +11,7 @@ import json
 import random
 import re
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from circuitdsl.models.original import TOLERANCE
 from circuitdsl.models.pretrained import attention_by
 from circuitdsl.models.weights import read_weights
 from tests.drawing import examples
+from tests.families import BRIDGED_ROWS
 from tests.models.test_load import KINDS, SMALL
 
 #: lengths of the prompts that are compared: within and beyond every window below
@@ -77,13 +79,17 @@ UNUSUAL: dict[str, list[Any]] = {
     "tie_word_embeddings": [True, False],
 }
 
+BRIDGED = {kind: {"hidden_size": 24, "num_attention_heads": 3, **row.sized(2)} for kind, row in BRIDGED_ROWS.items()}
+
 
 def save(kind: str, path: Path, options: dict[str, Any]) -> bool:
     """A random model in a directory; False where transformers makes no such model."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.for_model(kind, **{**WIDE, **KINDS[kind], **options})
+        config = AutoConfig.for_model(
+            kind, **deepcopy({**WIDE, **{**KINDS, **BRIDGED}[kind], **options})
+        )  # it keeps what it is given
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)
     except Exception:
@@ -150,6 +156,15 @@ def test_a_familys_own_flags(kind: str, tmp_path: Path) -> None:
     options += [{name: drawn.choice(values) for name, values in flags.items()} for _ in range(4)]
     places = [tmp_path / str(i) for i, each in enumerate(options) if save(kind, tmp_path / str(i), each)]
     assert [judge(place) for place in places].count("loaded") > examples(1, len(flags))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", sorted(BRIDGED.keys() - {"mpt"}))  # that calls the longest prompt otherwise
+def test_a_bridged_familys_own_flags(kind: str, tmp_path: Path) -> None:
+    flags = own(kind)
+    options = [{name: value} for name, values in flags.items() for value in values]
+    places = [tmp_path / str(i) for i, each in enumerate(options) if save(kind, tmp_path / str(i), each)]
+    assert [judge(place) for place in places].count("loaded") > len(options) / 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
