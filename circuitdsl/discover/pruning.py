@@ -30,8 +30,8 @@ SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 WITHIN = 0.85
 #: the share of edges that is left after a step
 LEFT = 0.75
-#: with more edges, half of them are left after a step, and gradients are taken on so many prompts
-LARGE, FEW = 10_000, 64
+#: with more edges than these, so many are left after a step, and so many prompts are searched on
+LARGE, FEWER, FEW = 10_000, 0.5, 64
 #: exchanges that are tried at each size; the share of the edges that the first may exchange; what is near enough to 1
 TRIES, EXCHANGED, NEAR = 4, 0.15, 0.01
 #: shares of the edges that lower the behaviour which may get a score below 0
@@ -66,9 +66,9 @@ class Pruning:
     complete: bool = True
 
     def __post_init__(self) -> None:
-        runs, large = self.runs, len(self.graph) > LARGE
-        self.left = 0.5 if large else LEFT
-        self.steep = WholeRuns(runs.prompts, runs.indices[:FEW]) if large else runs
+        self.left = LEFT
+        if len(self.graph) > LARGE:
+            self.left, self.runs = FEWER, WholeRuns(self.runs.prompts, self.runs.indices[:FEW])
 
     @property
     def graph(self) -> WholeGraph:
@@ -76,9 +76,9 @@ class Pruning:
 
     def point(self, kept: Kept) -> Point:
         """A circuit, run."""
-        value = self.runs.faithfulness(kept)
+        value = 1.0 if kept.all() else self.runs.faithfulness(kept)
         self.complete &= self.progress(int(kept.sum()), value)
-        return Point(kept, value, self.steep.gradient(kept, WITHIN)[1] / self.steep.gap)
+        return Point(kept, value, self.runs.gradient(kept, WITHIN)[1] / self.runs.gap)
 
     def search(self) -> Float[Array, " edges"]:
         """The scores of all edges."""

@@ -12,7 +12,7 @@ what all inputs of a layer read is one product of matrices, and a gradient by ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TypeVar
@@ -277,16 +277,30 @@ class WholeRun:
         self._wrote((self._sender(layer) + heads).tolist(), values)
 
     def _reads(
-        self, inputs: list[int], base: Float[Tensor, "n T d"], width: int, known: Iterable[Change]
+        self, inputs: list[int], base: Float[Tensor, "n T d"], width: int, known: Sequence[Change]
     ) -> Float[Tensor, "inputs n W d"]:
         """What some inputs read at the last positions."""
         rows, base = self.weights[inputs], base[:, -width:]
         total = base.reshape(1, -1).expand(len(inputs), -1)
-        for change in known:
+        for change in known if self.weights.requires_grad else self._together(known):
             total = torch.addmm(total, rows[:, change.senders], change.values[:, :, -width:].flatten(1))
         return total.view(-1, *base.shape)
 
-    def _wrote(self, senders: list[int], values: Tensor) -> None:
+    def _together(self, known: Sequence[Change]) -> Iterator[Change]:
+        """All changes as one, where no gradient needs them apart: they lie one after the other in one tensor."""
+        if known:
+            senders = torch.cat([change.senders for change in known])
+            yield Change(senders, self._room[: len(senders)])
+
+    @cached_property
+    def _room(self) -> Float[Tensor, "senders n T d"]:
+        many = 1 + sum(len(some.heads) + some.mlp for some in self.acting)
+        return self.corrupt.embed.new_empty(many, *self.corrupt.embed.shape)
+
+    def _wrote(self, senders: list[int], values: Float[Tensor, "senders n W d"]) -> None:
+        if not self.weights.requires_grad:
+            at = sum(len(change.senders) for change in self.changes)
+            self._room[at : at + len(senders), :, -values.shape[2] :] = values
         self.changes.append(Change(torch.as_tensor(senders, device=values.device), values))
 
     def _first(self, layer: int) -> int:
