@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.discover.discover import discover
 from circuitdsl.discover.roles import roles_of
+from circuitdsl.discover.scoring import METHODS, Asked
 from circuitdsl.discover.search import Search
+from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.report.report import Report
 from tests.known_answers.hand_set_claims import Population
 from tests.known_answers.hand_set_runs import known, sample_bench, verified
@@ -43,6 +47,23 @@ def test_the_heads_that_were_built_are_found_in_their_roles(kind: str, tmp_path:
     groups = [each for each in made.draft.groups if each.group.kind == "head"]
     assert {(str(n), str(g.group.position)): g.role for g in groups for n in g.group.nodes} == BUILT[kind]
     assert {claim.verdict for claim in check(whole, made.text).claims} == {"holds"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["decoy", "negative"])
+def test_the_edges_that_were_built_have_the_largest_scores(
+    kind: str, known_model: Callable[[str, int], Population]
+) -> None:
+    """They are known by brute force: edges whose effect is a fiftieth of the gap or more."""
+    runs = WholeRuns(sample_bench(known_model(kind, 512), 0, n=64), np.arange(64))
+    exact, *_ = METHODS["exact"](Asked(runs, 1, lambda _: True))
+    scores, *_ = METHODS["hybrid"](Asked(runs, 1, lambda _: True))
+    built, edges = np.abs(exact) > 0.02, list(runs.graph.edges)
+    wins = np.abs(scores[built])[:, None] > np.abs(scores[~built])
+    assert wins.mean() > 0.98  # the area under the ROC curve
+    best = {edges[i] for i in np.argsort(-np.abs(scores))[: 2 * built.sum()]}
+    heads = {str(node) for sender, to in best for node in (sender, to.node) if node.kind == "head"}
+    assert {head for head, _ in BUILT[kind]} <= heads
 
 
 def test_a_backup_is_known_by_what_it_does_without_the_movers(tmp_path: Path) -> None:
