@@ -2,6 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.engine_families                      # half an hour of CPU time
     OMP_NUM_THREADS=1 python -m benchmarks.engine_families olmo2 mixtral -n 8
+    OMP_NUM_THREADS=1 python -m benchmarks.engine_families --operations -n 2    # two minutes; no clock is read
+
+With `--operations` it is not time that is compared, but the operations that are done with those that are needed.
 
 Of a mixture of experts the floor counts the experts that a position has.
 """
@@ -11,10 +14,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import engine_workloads as workloads
 from benchmarks.engine_floor import Rates, needed
@@ -66,8 +71,22 @@ def made(kind: str, place: Path) -> Transformer:
     return load_model(place, device="cpu")
 
 
-def over_the_floor(model: Transformer, n: int, length: int, repeats: int) -> list[float]:
-    """Of W2, W3 and W4."""
+class Counted(TorchDispatchMode):
+    """Counts the operations of matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = op(*args, **(kwargs or {}))
+        if any(name in str(op) for name in ("aten.mm.", "aten.bmm.", "aten.matmul.", "linear")):
+            self.operations += 2 * out.numel() * args[0].shape[-1]
+        return out
+
+
+def over_the_floor(model: Transformer, n: int, length: int, repeats: int, operations: bool = False) -> list[float]:
+    """Of W2, W3 and W4: of the time, or of the operations."""
     clock, found = clock_of(model.device), []
     rates = Rates(model, clock)
     for load in (
@@ -76,8 +95,13 @@ def over_the_floor(model: Transformer, n: int, length: int, repeats: int) -> lis
         workloads.anywhere(model, 52, n, length),
     ):
         runs, readout = run(model, load.clean, load.corrupt), Readout(load.answers)
-        ours, _ = median_seconds(clock, lambda: effects(runs, load.experiments, load.positions, readout), repeats)  # noqa: B023 - called at once
-        found.append(ours / rates.seconds(needed(model, load)))
+        measured = partial(effects, runs, load.experiments, load.positions, readout)
+        if operations:
+            with torch.inference_mode(), Counted() as counted:
+                measured()
+            found.append(counted.operations / sum(needed(model, load).values()))
+        else:
+            found.append(median_seconds(clock, measured, repeats)[0] / rates.seconds(needed(model, load)))
     return found
 
 
@@ -88,11 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-n", type=int, default=32, help="prompts")
     parser.add_argument("--tokens", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--operations", action="store_true", help="count operations; take no time")
     given = parser.parse_args(arguments)
     print("| family | W2 | W3 | W4 |\n|---|---|---|---|")
     for kind in given.families or FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
-            figures = over_the_floor(made(kind, Path(folder)), given.n, given.tokens, given.repeats)
+            model = made(kind, Path(folder))
+            figures = over_the_floor(model, given.n, given.tokens, given.repeats, given.operations)
         print(f"| {kind} | {' | '.join(f'{figure:.2f}' for figure in figures)} |", flush=True)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.engine_workloads import EVERY, Workload
 from circuitdsl.circuit.nodes import Edge
 from circuitdsl.models.experts import Experts
-from circuitdsl.models.parts import Attention, Transformer
+from circuitdsl.models.parts import Attention, Mlp, Transformer
 from circuitdsl.models.products import linear
 
 #: operations, by (inputs, outputs) of the product; attention's products under (d_head, 0)
@@ -91,6 +91,7 @@ def _mlp(work: Work, model: Transformer, layer: int, rows: int) -> None:
     if isinstance(mlp, Experts):
         _add(work, model.d_model, len(mlp.experts), rows)
         rows, mlp = rows * mlp.chosen, mlp.experts[0]
+    assert isinstance(mlp, Mlp), "families are measured that have a reader of their own"
     _add(work, model.d_model, mlp.width, rows if mlp.gate is None else 2 * rows)
     _add(work, mlp.width, model.d_model, rows)
 

@@ -371,9 +371,11 @@ def _precision(page: Page) -> str:
 `--dtype bfloat16` and `float16` halve memory. On a processor with instructions for their products (AVX512-BF16, AMX)
 they are faster than float32; on others products are made in float32, and `plan` says how long they take. At load a
 view is held to the model in single precision on the rounded weights, so that rounding hides no error of ours; what it
-computes in half precision may be off eight times as far as the model's own logits are.
+computes in half precision may be off eight times as far as the model's own logits are. What costs nothing stays in
+float32: the insides of norms and of attention's softmax, the final norm and the logits of the few tokens that a metric
+reads, and metrics. What all layers add to the residual stream is summed in the model's format.
 
-What they cost in exactness, on the pocket model
+What half precision costs in exactness, on the pocket model
 ({what}):
 
 {_table(head, rows)}"""

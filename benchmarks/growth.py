@@ -27,7 +27,7 @@ from benchmarks.marked import write_part
 
 ROOT = Path(__file__).parent.parent
 #: the modules that have cases
-TOPICS = ("claims", "engine", "files", "long", "matrix", "memory", "pictures", "texts", "verbs")
+TOPICS = ("big", "claims", "engine", "files", "long", "matrix", "memory", "pictures", "texts", "verbs")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from circuitdsl.matrix.planning import plan
 from circuitdsl.matrix.results import Results, report_name
 from circuitdsl.matrix.storage import Directory
 from circuitdsl.models.load import POCKET
-from circuitdsl.report.report import Reports
 
 SPECS, MODELS, SEEDS = 10, 10, 100
 CELLS = SPECS * MODELS * SEEDS
@@ -104,7 +103,7 @@ def ended(folder: Path) -> list[Figure]:
     with chdir(lab(folder)):
         results = Results(Directory(Path("circuitdsl-results")))
         for cell in plan(read(Path("circuitdsl.toml")).runs):
-            results.keep(verified(cell), Reports(()))
+            results.keep(verified(cell))
     seconds, peak = metered(folder, "run", "--resume")
     steady, most = metered(folder, "stability", "circuitdsl-results")
     return [

@@ -52,14 +52,19 @@ def _verb(name: str, aim: float, *arguments: str) -> Case:
 
 def _mutants(aim: float, whole: bool) -> Callable[[Path], list[Figure]]:
     def work(folder: Path) -> list[Figure]:
-        spec = folder / "who.circ"
-        spec.write_text(_claims(whole))
-        with (folder / "who.jsonl").open("w") as file:
-            file.writelines(f"{json.dumps(line)}\n" for line in _prompts())
-        process(folder, "verify", str(spec))
-        return [Figure("whole process", process(folder, "mutate", str(spec))[0], "CPU s", aim)]
+        spec = who(folder, whole)
+        process(folder, "verify", spec)
+        return [Figure("whole process", process(folder, "mutate", spec)[0], "CPU s", aim)]
 
     return work
+
+
+def who(folder: Path, whole: bool = False) -> str:
+    """The path of a spec about the small Llama, with its prompts beside it."""
+    (folder / "who.circ").write_text(_claims(whole))
+    with (folder / "who.jsonl").open("w") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in _prompts())
+    return str(folder / "who.circ")
 
 
 def _prompts() -> Iterator[dict[str, object]]:

@@ -56,7 +56,7 @@ def made(specs: Sequence[Path] = SPECS) -> tuple[Record, dict[str, torch.Tensor]
             for circuit in load(path).circuits:
                 prompts_by_task(circuit, model)
         random_prompts(model)
-    record = record_of(model, notes, files_of(POCKET))
+    record = record_of(model, notes, files_of(POCKET)) if notes else None
     assert record is not None, "the pocket model can be read without transformers"
     return record, logits
 

@@ -51,18 +51,18 @@ def write(folder: Path) -> None:
                 (folder / name).write_text(printed.getvalue())
 
 
-def differences(before: object, after: object, where: str = "") -> list[str]:
-    """Where two values of JSON differ, as paths with both values."""
+def differences(before: object, after: object, where: str = "", apart: float = 1e-6) -> list[str]:
+    """Where two values of JSON differ, as paths with both values; numbers by more than `apart` of themselves."""
     if isinstance(before, dict) and isinstance(after, dict):
         found = [f"{where}/{key}: gone" for key in before.keys() - after.keys()]
         for key in before.keys() & after.keys() - UNSTEADY:
-            found += differences(before[key], after[key], f"{where}/{key}")
+            found += differences(before[key], after[key], f"{where}/{key}", apart)
         return found
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return [line for at, (old, new) in pairs for line in differences(old, new, f"{where}[{at}]")]
+        return [line for at, (old, new) in pairs for line in differences(old, new, f"{where}[{at}]", apart)]
     if isinstance(before, float | int) and isinstance(after, float | int):
-        same = before == after or math.isclose(before, after, rel_tol=1e-6, abs_tol=1e-6)
+        same = before == after or math.isclose(before, after, rel_tol=apart, abs_tol=apart)
     else:
         same = before == after
     return [] if same else [f"{where}: {before!r} -> {after!r}"]

@@ -24,6 +24,7 @@ from circuitdsl.visible import escape
 
 if TYPE_CHECKING:
     import networkx
+    from transformer_lens.model_bridge import TransformerBridge
 
     from circuitdsl.models.parts import Transformer
     from circuitdsl.report.diff import Diff
@@ -94,7 +95,7 @@ class Spec:
 
     def verify(
         self,
-        model: str | Path | Transformer | None = None,
+        model: str | Path | Transformer | TransformerBridge | None = None,
         prompts: int | None = None,
         seed: int | None = None,
         device: str = "auto",
@@ -103,6 +104,7 @@ class Spec:
         cache: bool = True,
         memory: int | str | None = None,
         progress: Progress | None = None,
+        device_map: str | None = None,
         **how: Any,
     ) -> Report | Reports:
         """Check every claim against the model, in a session of its own.
@@ -112,7 +114,8 @@ class Spec:
         """
         from circuitdsl.verify.session import Session
 
-        with Session(model, device, dtype, cache=cache, memory=memory, progress=progress) as session:
+        own = {"cache": cache, "memory": memory, "progress": progress, "device_map": device_map}
+        with Session(model, device, dtype, **own) as session:  # type: ignore[arg-type]
             return session.verify(self, prompts=prompts, seed=seed, **how)
 
     def _repr_svg_(self) -> str | None:
@@ -286,7 +289,7 @@ def circuit_of_task(task: str) -> Circuit:
 
 def prompts(
     task: str,
-    model: str | Path | Transformer | None = None,
+    model: str | Path | Transformer | TransformerBridge | None = None,
     n: int = 4,
     seed: int | None = None,
     corrupt: str | None = None,

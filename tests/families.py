@@ -21,8 +21,9 @@ class Row:
         q: the module that gives the queries, those of each head `stride` widths behind those of the one before it.
         q_norm: the norm of the queries of all heads together.
         out, post: the module that adds the heads up, and the norm that comes after it.
+        times: what the terms of heads and MLPs are multiplied by.
         mlp, mlp_out: the module that reads the MLP's input, and the one that gives its term.
-        final: the norm before the logits.
+        final: the norm before the logits; "" where it norms something else too.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Row:
     q_norm: str = ""
     out: str = "self_attn.o_proj"
     post: str = ""
+    times: float = 1.0
     mlp_norm: str = "post_attention_layernorm"
     mlp: str = "mlp"
     mlp_out: str = "mlp"
@@ -155,4 +157,142 @@ ROWS: dict[str, Row] = {
         final="transformer.ln_f",
     ),
     "olmo": Row({"num_key_value_heads": 1, "clip_qkv": 2.0}),
+}
+
+#: families without a file, which are read through a bridge of TransformerLens
+BRIDGED_ROWS: dict[str, Row] = {
+    "granite": Row(
+        {
+            "num_key_value_heads": 1,
+            "attention_bias": True,
+            "residual_multiplier": 0.5,
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.3,
+            "logits_scaling": 2.0,
+        },
+        times=0.5,
+    ),
+    "cohere2": Row(
+        {"num_key_value_heads": 1, "sliding_window": 4, "logit_scale": 0.5},
+        {"layer_types": ("sliding_attention", "full_attention")},
+        mlp_norm="input_layernorm",
+    ),
+    "exaone4": Row(
+        {"num_key_value_heads": 1, "head_dim": 10, "sliding_window": 4},
+        {"layer_types": ("sliding_attention", "full_attention")},
+        norm="",
+        post="post_attention_layernorm",
+        mlp_norm="",
+        mlp_out="post_feedforward_layernorm",
+    ),
+    "glm4": Row(
+        {"num_key_value_heads": 1, "head_dim": 12, "attention_bias": True},
+        post="post_self_attn_layernorm",
+        mlp_out="post_mlp_layernorm",
+    ),
+    "stablelm": Row(
+        {"num_key_value_heads": 3, "use_qkv_bias": True, "use_parallel_residual": True}, mlp_norm="input_layernorm"
+    ),
+    "qwen2_moe": Row(
+        {
+            "num_key_value_heads": 1,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 20,
+        }
+    ),
+    "smollm3": Row({"num_key_value_heads": 1, "no_rope_layer_interval": 2}),
+    "nemotron": Row({"num_key_value_heads": 1, "head_dim": 12}),
+    "mpt": Row(
+        {"d_model": 24, "n_heads": 3, "n_layers": 3, "max_seq_len": 16, "attn_config": {"clip_qkv": 1.5}},
+        layers="transformer.blocks",
+        norm="norm_1",
+        q="attn.Wqkv",
+        out="attn.out_proj",
+        mlp_norm="norm_2",
+        mlp="ffn.up_proj",
+        mlp_out="ffn.down_proj",
+        final="transformer.norm_f",
+    ),
+    "gpt_bigcode": Row(
+        {"multi_query": True, "n_inner": 40},
+        layers="transformer.h",
+        norm="ln_1",
+        q="attn.c_attn",
+        out="attn.c_proj",
+        mlp_norm="ln_2",
+        final="transformer.ln_f",
+    ),
+    "codegen": Row(
+        {"num_attention_heads": 4, "rotary_dim": 4, "n_inner": 40},
+        layers="transformer.h",
+        norm="ln_1",
+        q="attn.qkv_proj",
+        stride=3,
+        out="attn.out_proj",
+        mlp_norm="ln_1",
+        final="transformer.ln_f",
+    ),
+    "apertus": Row({"num_key_value_heads": 1}, norm="attention_layernorm", mlp_norm="feedforward_layernorm"),
+    "arcee": Row({"num_key_value_heads": 1}),
+    "cohere": Row({"num_key_value_heads": 1, "logit_scale": 0.5}, mlp_norm="input_layernorm"),
+    "ernie4_5": Row({"num_key_value_heads": 1, "use_bias": True}),
+    "ernie4_5_moe": Row({"num_key_value_heads": 1, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 20}),
+    "flex_olmo": Row(
+        {"num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 2},
+        norm="",
+        q_norm="self_attn.q_norm",
+        post="post_attention_layernorm",
+        mlp_norm="",
+        mlp_out="post_feedforward_layernorm",
+    ),
+    "glm": Row({"num_key_value_heads": 1, "head_dim": 12, "attention_bias": True}),
+    "glm4_moe": Row(
+        {
+            "num_key_value_heads": 1,
+            "head_dim": 12,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "first_k_dense_replace": 1,
+            "use_qk_norm": True,
+        }
+    ),
+    "granitemoe": Row(
+        {"num_key_value_heads": 1, "num_local_experts": 4, "num_experts_per_tok": 2, "residual_multiplier": 0.5},
+        times=0.5,
+        mlp="block_sparse_moe",
+        mlp_out="block_sparse_moe",
+    ),
+    "granitemoehybrid": Row(
+        {
+            "num_key_value_heads": 1,
+            "num_local_experts": 0,
+            "shared_intermediate_size": 40,
+            "position_embedding_type": "rope",
+            "residual_multiplier": 0.5,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 12,
+        },
+        {"layer_types": ("attention",)},
+        times=0.5,
+        mlp="shared_mlp",
+        mlp_out="shared_mlp",
+    ),
+    "internlm3": Row({"num_key_value_heads": 1}),
+    "iquestcoder": Row({"num_key_value_heads": 1}),
+    "jais2": Row({"num_key_value_heads": 1}),
+    "minimax_m2": Row(
+        {"num_key_value_heads": 1, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 10},
+        q_norm="self_attn.q_norm",
+    ),
+    "ministral3": Row({"num_key_value_heads": 1, "sliding_window": 4}),
+    "nanochat": Row({"num_key_value_heads": 1}, final=""),
+    "seed_oss": Row({"num_key_value_heads": 1, "head_dim": 10, "attention_bias": True}),
+    "vaultgemma": Row(
+        {"num_key_value_heads": 1, "head_dim": 10, "sliding_window": 4, "attn_logit_softcapping": 1.0},
+        {"layer_types": ("sliding_attention", "full_attention")},
+        mlp_norm="pre_feedforward_layernorm",
+    ),
 }

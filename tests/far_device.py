@@ -1,4 +1,4 @@
-"""A pretended accelerator: its tensors say that they are elsewhere, and behave like CUDA's where that can go wrong.
+"""Pretended accelerators: their tensors say that they are elsewhere, and behave like CUDA's where that can go wrong.
 
 Numbers lie on the CPU, so that results can be compared. What CUDA refuses is refused: to mix tensors of two devices.
 What makes the host wait for CUDA is noted: to read a value back, to make a shape from values, to copy from memory that
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: the one device without hardware that PyTorch lets tensors name
-FAR = torch.device("meta")
+from circuitdsl.models.parts import Transformer
+
+#: devices without hardware that PyTorch lets tensors name
+FAR, FARTHER = torch.device("meta"), torch.device("meta:1")
 #: operations whose result, or its shape, the host must know
 ASKING = {
     "_local_scalar_dense",
@@ -41,9 +43,11 @@ class FarTensor(Tensor):
     near: Tensor
 
     @staticmethod
-    def __new__(cls, near: Tensor) -> FarTensor:
+    def __new__(cls, near: Tensor, device: torch.device = FAR) -> FarTensor:
         with torch.inference_mode(False):
-            made = Tensor._make_wrapper_subclass(cls, near.shape, strides=near.stride(), dtype=near.dtype, device=FAR)
+            made = Tensor._make_wrapper_subclass(
+                cls, near.shape, strides=near.stride(), dtype=near.dtype, device=device
+            )
         made.near = near
         return made
 
@@ -61,17 +65,19 @@ class FarTensor(Tensor):
 
 
 class FarDevice(TorchDispatchMode):
-    """In here there is a far device.
+    """In here there are far devices.
 
     Attributes:
         waits: operations that made the host wait, since `waits` was last emptied.
         ran: how many operations ran there.
+        moves: the tensors that were copied from one far device to another.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
         self.ran = 0
+        self.moves: list[tuple[torch.device, torch.device, Tensor]] = []
         self.pinned: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -84,7 +90,7 @@ class FarDevice(TorchDispatchMode):
         far = [x for x in given if isinstance(x, FarTensor)]
         name = func._schema.name.removeprefix("aten::")
         wanted = kwargs.get("device")
-        if wanted is not None and torch.device(wanted) == FAR:
+        if wanted is not None and torch.device(wanted).type == FAR.type:
             kwargs["device"] = torch.device("cpu")
         elif not far and name not in ("_to_copy", "copy_"):
             return func(*args, **kwargs)
@@ -95,20 +101,23 @@ class FarDevice(TorchDispatchMode):
         if name in ASKING or self._has_mask(name, given) or func is torch.ops.aten.repeat_interleave.Tensor:
             self.waits.append(str(func))
         found = func(*_near(args), **{key: _near(value) for key, value in kwargs.items()})
-        return _far(found, {id(x.near): x for x in far})  # what is changed in place stays the tensor that it was
+        known = {id(x.near): x for x in far}  # what is changed in place stays the tensor that it was
+        return _far(found, known, torch.device(wanted) if wanted is not None else far[0].device)
 
     def _copied(self, name: str, func: Any, args: Any, kwargs: Any, wanted: Any) -> Any:
         """A copy between devices, or on one of them."""
         source, into = (args[0], wanted) if name == "_to_copy" else (args[1], args[0].device)
-        was_far = isinstance(source, FarTensor)
-        is_far = was_far if into is None else torch.device(into) == FAR
+        was_far, there = isinstance(source, FarTensor), source.device if into is None else torch.device(into)
+        is_far = there.type == FAR.type
+        if was_far and is_far and source.device != there:
+            self.moves.append((source.device, there, source))
         blocking = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2])) or id(source) not in self.pinned
         if was_far != is_far and (was_far or blocking):
             self.waits.append(f"{func} {'from' if was_far else 'to'} the device")
         found = func(*_near(args), **kwargs)
         if name == "copy_":
             return args[0]
-        return FarTensor(found) if is_far else found
+        return FarTensor(found, there) if is_far else found
 
     def _check_devices(self, name: str, args: Any, given: list[Tensor]) -> None:
         """All tensors are far, but for single numbers, and for indices, which are then copied."""
@@ -116,8 +125,8 @@ class FarDevice(TorchDispatchMode):
         if any(not isinstance(x, FarTensor) for x in indices):
             self.waits.append(f"{name} by an index that is not on the device")
         near = [x for x in given if x.ndim and not isinstance(x, FarTensor) and not any(x is i for i in indices)]
-        if near:
-            shapes = [("far" if isinstance(x, FarTensor) else "near", tuple(x.shape)) for x in given]
+        if near or len({x.device for x in given if isinstance(x, FarTensor)}) > 1:
+            shapes = [(str(x.device), tuple(x.shape)) for x in given]
             raise AssertionError(f"{name} mixes devices: {shapes}")
 
     @staticmethod
@@ -142,13 +151,13 @@ def _near(x: Any) -> Any:
     return x.near if isinstance(x, FarTensor) else x
 
 
-def _far(x: Any, known: dict[int, FarTensor]) -> Any:
+def _far(x: Any, known: dict[int, FarTensor], device: torch.device) -> Any:
     """Tensors over there, with these here; those that are known are not made anew."""
     if isinstance(x, tuple | list):
-        return type(x)(_far(part, known) for part in x)
+        return type(x)(_far(part, known, device) for part in x)
     if not isinstance(x, Tensor):
         return x
-    return known[id(x)] if id(x) in known else FarTensor(x)
+    return known[id(x)] if id(x) in known else FarTensor(x, device)
 
 
 @contextmanager
@@ -168,15 +177,23 @@ def far_device(monkeypatch: Any) -> Iterator[FarDevice]:
         yield device
 
 
-def sent(part: P) -> P:
-    """A record with all its tensors on the far device."""
+def sent(part: P, device: torch.device = FAR) -> P:
+    """A record with all its tensors on a far device."""
     if isinstance(part, Tensor):
-        return FarTensor(part)  # type: ignore[return-value]
+        return FarTensor(part, device)  # type: ignore[return-value]
     if isinstance(part, tuple):
-        return tuple(map(sent, part))  # type: ignore[return-value]
+        return tuple(sent(each, device) for each in part)  # type: ignore[return-value]
     if is_dataclass(part) and not isinstance(part, type):
         inside = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
         # the library's own model knows of no far device
         kept = {"tokenizer": inside.get("tokenizer"), "original": None}
-        return replace(part, **{k: kept[k] if k in kept else sent(v) for k, v in inside.items()})  # type: ignore
+        return replace(part, **{k: kept[k] if k in kept else sent(v, device) for k, v in inside.items()})  # type: ignore
     return part
+
+
+def spread(model: Transformer) -> Transformer:
+    """A model with the first half of its layers on one far device, and the rest on another."""
+    half = -(-model.n_layers // 2)
+    first, rest = sent(replace(model, blocks=model.blocks[:half])), sent(model, FARTHER)
+    last = {"final_norm": rest.final_norm, "W_U": rest.W_U, "b_U": rest.b_U}
+    return replace(first, blocks=(*first.blocks, *rest.blocks[half:]), **last)  # type: ignore[arg-type]

@@ -148,6 +148,9 @@ def test_a_wrong_command_line_is_status_2(run, arguments) -> None:
         ("discover --task ioi --sed=1", "there is no option --sed; did you mean '--seed'?"),
         ("models pocket", "'pocket' is one argument too many"),
         ("verify pocket/ioi --device gpu", "'gpu' (choose from auto, cpu, cuda)\n"),
+        ("verify pocket/ioi --device-map 2", "'2' (choose from balanced, auto)\n"),
+        ("verify pocket/ioi --load-in 8bit", "weights are not loaded in 8bit: a quantised product rounds"),
+        ("plan pocket/ioi --load-in 4bit", "the terms of heads and MLPs do not add up to what the model computes"),
     ],
 )
 def test_a_misspelt_word_is_named_under_the_usage_of_its_verb(run, line: str, says: str) -> None:

@@ -22,7 +22,19 @@ from circuitdsl.shown import SHOW
 from circuitdsl.version import __version__
 
 #: the modules beside this one, in the order in which --help lists their verbs
-MODULES = ("verify", "matrix", "view", "language", "drawings", "circuits", "testing", "tasks", "editor", "completion")
+MODULES = (
+    "verify",
+    "matrix",
+    "view",
+    "language",
+    "drawings",
+    "circuits",
+    "scores",
+    "testing",
+    "tasks",
+    "editor",
+    "completion",
+)
 #: the option that shows tracebacks, wherever it stands
 DEBUG = "--debug"
 #: how the version is asked for, and with it what a bug report needs

@@ -106,6 +106,15 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
+def quantised(text: str) -> str:
+    """Refuse a format in which other libraries load weights, and say why."""
+    raise argparse.ArgumentTypeError(
+        f"weights are not loaded in {text}: a quantised product rounds what it multiplies, so that the terms of heads "
+        "and MLPs do not add up to what the model computes; take --dtype bfloat16, and --device-map balanced where one "
+        "GPU does not hold it"
+    )
+
+
 def add_spec(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Add the name of a spec; with `nargs`, of several."""
     verb.add_argument("spec", nargs=nargs, help="a .circ file, or a shipped spec such as pocket/ioi")
@@ -146,7 +155,9 @@ def add_session(
     again = _AGAIN if several else {}
     verb.add_argument("--model", help=f"a model's name or directory, {otherwise}{_MAY * several}", **again)
     verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU, if any")
+    verb.add_argument("--device-map", choices=("balanced", "auto"), help="lay the model over all GPUs, by layers")
     verb.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="number format")
+    verb.add_argument("--load-in", type=quantised, help=argparse.SUPPRESS)
     verb.add_argument("--memory", type=size, metavar="SIZE", help="measure in no more than this beside the model (2GB)")
     if cache:
         no_cache = "measure everything, whatever earlier runs have found"
@@ -159,7 +170,7 @@ def session(given: argparse.Namespace, model: str | None = None) -> Session:
 
     named = {
         name: getattr(given, name)
-        for name in ("device", "dtype", "cache", "memory", "allow_outside")
+        for name in ("device", "device_map", "dtype", "cache", "memory", "allow_outside")
         if hasattr(given, name)
     }
     warn = lambda text: say(f"warning: {brief(text)}")  # noqa: E731

@@ -18,7 +18,7 @@ from circuitdsl.cli.arguments import (
     share,
     time,
 )
-from circuitdsl.cli.files import check_folder, load_one, output, picture, write_spec
+from circuitdsl.cli.files import check_folder, load_one, output, picture, write, write_spec
 from circuitdsl.cli.terminal import present, say, tell
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import distance, positive, seed
@@ -38,6 +38,9 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
     discover.add_argument("--budget", type=time, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
     discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
+    discover.add_argument("--scores", metavar="FILE", help="write a score for every edge to this file instead: .json")
+    discover.add_argument("--method", default="hybrid", metavar="M", help="of --scores: hybrid, exact, attribution, …")
+    discover.add_argument("--steps", type=positive, default=5, help="of integrated gradients (default: 5)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
     compare = verbs.verb(_compare, "compare", "compare the heads and edges of two circuits, against chance")
@@ -94,6 +97,8 @@ def _discover(given: argparse.Namespace) -> int:
     from circuitdsl.api import load
 
     target = output(given.output)
+    if given.scores:
+        return _scores(given)
     if target and target.is_file():
         raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
     wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
@@ -104,6 +109,23 @@ def _discover(given: argparse.Namespace) -> int:
         say(line)
     if target and not load(target).ok:
         say(f"{target} names a prompt file outside its folder: run it with --allow-outside")
+    return 0
+
+
+def _scores(given: argparse.Namespace) -> int:
+    from circuitdsl.interop.mib import text_of
+
+    if given.output:
+        raise UsageError("--scores FILE names the file to write", hint="leave out -o, or --scores")
+    target = output(given.scores)
+    wanted = ("metric", "prompts", "seed", "method", "steps", "budget")
+    with session(given, "pocket") as running:
+        found = running.scores(given.task, **{name: getattr(given, name) for name in wanted})
+    write(target, text_of(found))
+    about, kept = found.about, int(found.kept.sum())
+    circuit = f"; {kept} of them are a circuit of their own" if kept else ""
+    end = "" if about["complete"] else "; the time was up before the search was through"
+    say(f"{len(found.scores)} edges scored in {about['seconds']} s{circuit}{end}")
     return 0
 
 

@@ -59,7 +59,11 @@ def register(verbs: Verbs) -> None:
     sample.add_argument("--corrupt", help="which corruption (default: the task's first)")
     sample.add_argument("-o", "--output", help="write to this file")
     models = verbs.verb(_models, "models", "list the models that can be loaded here")
-    models.add_argument("--families", action="store_true", help="list the families that are known, refused, and why")
+    models.add_argument(
+        "--families",
+        action="store_true",
+        help="list the families that are known, refused, and why",
+    )
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -180,18 +184,23 @@ def _models(given: argparse.Namespace) -> int:
 
 
 def _families() -> int:
-    from circuitdsl.models.families import FAMILIES, REFUSED
+    from circuitdsl.models.families import BRIDGED, FAMILIES, REFUSED
     from circuitdsl.models.towers import TOWERS
 
-    width = max(map(len, (*FAMILIES, *REFUSED, *TOWERS)))
+    width = max(map(len, (*FAMILIES, *BRIDGED, *REFUSED, *TOWERS)))
     known = {kind: [family.title] for kind, family in FAMILIES.items()}
     known |= {whole: [f"the text model alone, as {text}"] for whole, text in TOWERS.items()}
     for kind, family in FAMILIES.items():
         known[kind] += [f"but not one that {refusal.why}" for refusal in family.refused]
-    for heading, rows in (("known", known), ("refused", {kind: [f"it {why}"] for kind, why in REFUSED.items()})):
+    through, refused = ({kind: [said] for kind, said in rows.items()} for rows in (BRIDGED, REFUSED))
+    for heading, rows in (
+        ("known", known),
+        ("known through a bridge of TransformerLens", through),
+        ("refused", refused),
+    ):
         tell(f"{heading}:")
         for kind, (first, *more) in sorted(rows.items()):
-            tell(f"  {kind:<{width}}  {first}")
+            tell(f"  {kind:<{width}}  {'it ' if rows is refused else ''}{first}")
             for each in more:
                 tell(f"  {'':<{width}}  {each}")
     tell("Refused too: rotary positions that scale with the prompt's length (dynamic, longrope), in any family.")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +14,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from circuitdsl.api import as_task, check_prompt_files, loads
+from circuitdsl.api import as_task, loads
+from circuitdsl.discover.asked import ARGUMENT, circuit_of, name_of, opening, refuse_undone
 from circuitdsl.discover.complete import Complete, completed
 from circuitdsl.discover.draft import Draft, Named, draft, named
 from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import END, Found, Progress, Search, search
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.format import format_text
-from circuitdsl.language.parse import is_reserved
 from circuitdsl.report.report import ClaimResult, Report
 from circuitdsl.report.shown import Shown
 from circuitdsl.tasks.dataset import Dataset
-from circuitdsl.verdict.means import mean
 from circuitdsl.verify import verify as verification
 from circuitdsl.verify.prompts import make_data, scored_prompts
 from circuitdsl.verify.session import Session
@@ -36,10 +33,6 @@ from circuitdsl.verify.session import Session
 CHECKED = 256
 #: a prompt file with fewer prompts is not split: half of them would decide little
 FEWEST = 64
-#: the name under which a draft is read that has no file yet
-_ARGUMENT = "--task"
-#: a claim, without which nothing can be checked
-_ANYTHING = "expect accuracy >= 0%\n"
 #: verifies a text
 Check = Callable[[str], Report]
 
@@ -112,14 +105,8 @@ def discover(
     Raises:
         UserError: the model does not do the task, so that there is nothing to search for.
     """
-    settings, gap = settings or Search(), mean(prompts.clean - prompts.corrupt, prompts.strata)
-    if not float(gap.above(0.0)) < 0.001:
-        clean, corrupt = float(prompts.clean.mean()), float(prompts.corrupt.mean())
-        raise UserError(
-            f"{prompts.model.name} does not do this task: its {prompts.metric} is {clean:.2f} clean and {corrupt:.2f} "
-            "corrupt, and effects are shares of that gap",
-            hint="try another task, corruption or metric",
-        )
+    refuse_undone(prompts)
+    settings = settings or Search()
     found, seed = search(prompts, settings, progress), prompts.data.seed
     senders = (sending.group for sending in found.sendings if sending.group.kind == "head")
     heads = dict.fromkeys((node, group.position) for group in senders for node in group.nodes)
@@ -206,20 +193,15 @@ def drafted(
         UserError: a prompt file or the model cannot be read, or the model does not do the task.
     """
     start, task = time.monotonic(), as_task(task)
-    called, path = name or name_of(task), _ARGUMENT
+    called, path = name or name_of(task), ARGUMENT
     said = f"drafted by a search on {prompts} prompts of seed {seed}"
-    opening = partial(_opening, session.name or "pocket", called, metric)
-    asked = partial(opening, notes=(said, "its bounds lie well inside what was measured there"))
-    spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path, allow_outside=True)
-    check_prompt_files(spec)
-    file = next((use.file for circuit in spec.circuits for use in circuit.tasks if use.file), None)
+    opens = partial(opening, session.name or "pocket", called, metric)
+    asked = partial(opens, notes=(said, "its bounds lie well inside what was measured there"))
+    circuit = circuit_of(asked(task, prompts, seed))
+    file = circuit.tasks[0].file
     if target is not None and file is not None:
         path, task = str(target), task.replace(f'"{file}"', f'"{beside(target, file)}"')
-        spec = loads("\n".join([*asked(task, prompts, seed), _ANYTHING]), path, allow_outside=True)
-    wrong = [d.message for d in spec.diagnostics if d.severity == "error"]
-    if wrong:
-        raise UsageError(wrong[0], hint="write the task as in a spec: --task 'ioi(corrupt = abc)'")
-    circuit = spec.circuits[0]
+        circuit = circuit_of(asked(task, prompts, seed), path)
     use, model = circuit.tasks[0], session.model_of(circuit)
 
     def check(text: str, by_task: dict[str, Prompts] | None = None) -> Report:
@@ -240,7 +222,7 @@ def drafted(
 
     def head(number: int) -> list[str]:
         if of_file:
-            return opening(task, held or len(searched.pairs), searched.data.seed, notes)
+            return opens(task, held or len(searched.pairs), searched.data.seed, notes)
         return asked(task, CHECKED, number)
 
     def seen(text: str) -> Report:
@@ -257,31 +239,6 @@ def drafted(
         settings = Search(threshold, prompts, depth)
         found = discover(searched, head, on_others, settings, progress, seen if of_file else None)
     return replace(found, notes=notes, seconds=time.monotonic() - start)
-
-
-def name_of(task: str) -> str:
-    """What a circuit of a task is called: `ioi` of `ioi(corrupt = flip)`, `names` of `file("data/Names.jsonl")`."""
-    word, _, options = task.partition("(")
-    if word.strip() != "file" or not (file := re.search(r'"([^"]*)"', options)):
-        return word.strip()
-    name = re.sub(r"[^a-z0-9]+", "_", Path(file[1]).stem.lower()).strip("_")
-    name = name if name[:1].isalpha() else f"prompts_{name}".rstrip("_")
-    return f"{name}_" if is_reserved(name) else name
-
-
-def _opening(model: str, name: str, metric: str, task: str, prompts: int, seed: int, notes: Sequence[str]) -> list[str]:
-    """The lines that open a draft; `task` may have options, as in a spec, and `name` is the circuit's."""
-    called, _, options = task.partition("(")
-    inside = options.rstrip().removesuffix(")").strip()
-    asked = ", ".join([*([inside] if inside else []), f"prompts = {prompts}", f"seed = {seed}"])
-    return [
-        f'circuit {name} "{name}, {model.rstrip("/").rpartition("/")[2]}"',
-        *(f'  note "{note}"' for note in notes),
-        "",
-        f'model "{model}"',
-        f"task {called.strip()}({asked})",
-        f"metric {metric}",
-    ]
 
 
 def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, int, tuple[str, ...]]:

@@ -66,8 +66,11 @@ class Away(Protocol):
 
 def answered(function: str, of: Any, *given: Any) -> Any:
     """What a function, "module:name", gives for prompts or a model."""
+    from circuitdsl.models.devices import meeting  # imports torch, as the functions do
+
     module, _, name = function.partition(":")
-    return getattr(import_module(module), name)(of, *given)
+    with meeting():
+        return getattr(import_module(module), name)(of, *given)
 
 
 def ask(source: Model, recipe: Recipe | None, function: str, here: Any, *given: Any) -> Any:

@@ -228,7 +228,7 @@ class _Batch:
         resid = self.runs.clean.embed[self.prompt]
         self.written(EMBED, resid)
         for layer, block in enumerate(model.blocks):
-            width = 1 if layer == model.n_layers - 1 else length
+            width, resid = 1 if layer == model.n_layers - 1 else length, block.entered(resid)
             before = self.others
             widths = (width, length, length)
             q, k, v = (self._projected(layer, *each, resid) for each in zip(PORTS, widths, strict=True))

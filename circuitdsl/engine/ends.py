@@ -120,7 +120,7 @@ def ends_of(
     Raises:
         UserError: some are not finite.
     """
-    ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.device)
+    ends = torch.empty(2, len(pairs), model.d_model, dtype=model.dtype, device=model.blocks[-1].device)
     room = 0 if kept is None else kept_bytes(model.device, max_memory)
 
     def run(places: Tensor, tokens: Tensor, wanted: Kept, size: int) -> None:

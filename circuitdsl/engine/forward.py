@@ -90,6 +90,7 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
     """A layer recomputed at every position of the batches; in the last, only END goes on."""
     model, batches = runs[0].model, [run.batch for run in runs]
     block, widths = model.blocks[layer], [batch.width(layer) for batch in batches]
+    resids = [block.entered(resid) for resid in resids]
     gathered = in_a_row([attend_from(block.attn, *each) for each in queries_keys_values(runs, layer, resids, widths)])
     _, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
     resid = in_a_row([last(each, width) for each, width in zip(resids, widths, strict=True)])
@@ -324,7 +325,7 @@ def _attention_changes(
     _keep(run, heads, (points.flat, points.head), new)
     moved = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
     rows = torch.searchsorted(at.flat, points.flat)
-    change = torch.zeros(len(at.host), model.d_model, dtype=model.dtype, device=model.device)
+    change = moved.new_zeros(len(at.host), model.d_model)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
         change.index_add_(0, rows[a:b], attn.out_head(head, moved[a:b]))
     return change, moved

@@ -138,6 +138,7 @@ class _Base:
         """Go on to the next layer."""
         model, other = self.runs.model, partial(self.runs.substitute, self.kind.ablate)
         block = model.blocks[layer]
+        self.resid = block.entered(self.resid)
         mid = self.resid + block.attn.write(other(Node("head", layer), self.prompts))
         if self.kind.mlps:
             self.resid = mid + other(Node("mlp", layer), self.prompts)
@@ -239,7 +240,7 @@ class KeptNodes:
         resid = clean.resid_pre[start][self.prompt[:, None], self.at]
         for layer in range(start, model.n_layers):
             block, width = model.blocks[layer], 1 if layer == model.n_layers - 1 else resid.shape[1]
-            of = Node("head", layer)
+            of, resid = Node("head", layer), block.entered(resid)
             if base is None or of in self.group.named:
                 k, v = (clean.k[layer], clean.v[layer]) if base is None else (base.seen(layer, p) for p in ("k", "v"))
                 gathered = self._gathered(block, layer, resid, width, k[own], v[own])

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
+from circuitdsl.models.devices import beside
 from circuitdsl.models.parts import Transformer
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
@@ -44,10 +45,14 @@ def allowed(device: torch.device, max_memory: int | None = None) -> int:
     if max_memory is not None:
         return int(max_memory * LIMIT_SHARE)
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return _power_of_two((free + unused) * GPU_SHARE)
+        return _power_of_two(min(map(_free_on_gpu, beside(device))) * GPU_SHARE)
     return min(CPU_BYTES, _power_of_two(_free_on_host() * CPU_SHARE)) if device.type == "cpu" else CPU_BYTES
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    """Free bytes, and those that torch keeps there without using them."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def _power_of_two(number: float) -> int:

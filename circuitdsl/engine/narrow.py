@@ -57,7 +57,7 @@ def mlp_of_heads(
     writes = [block.attn.o.weight[:, head * size : (head + 1) * size].T for head, _, _ in points.heads]
     assert isinstance(block.mlp, Mlp), "a mixture of experts has no neurons, so that this does not pay"
     along, at = block.mlp.along(block.mlp_norm, torch.cat((*writes, clean))), ship(place)
-    out = torch.empty(len(moved), model.d_model, dtype=model.dtype, device=model.device)
+    out = moved.new_empty(len(moved), model.d_model)
     for i, (_, a, b) in enumerate(points.heads):
         numbers = torch.cat((moved[a:b], torch.nn.functional.one_hot(at[a:b], len(rows)).to(moved.dtype)), dim=1)
         out[a:b] = _inputs(along, i * size, size, len(rows))(numbers * scale[a:b])

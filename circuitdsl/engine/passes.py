@@ -88,10 +88,12 @@ class Pass:
         Args:
             before: what stands before `start`.
         """
+        model, block = self.model, self.model.blocks[layer]
+        self.resid = block.entered(self.resid)
         self._keep("resid_pre", layer, self.resid)
         if self.steps <= 3 * layer:
             return None
-        model, block, ends = self.model, self.model.blocks[layer], self.steps <= 3 * layer + 1
+        ends = self.steps <= 3 * layer + 1
         width = 1 if self._reads_end_alone(layer) else self.resid.shape[1]
         x, turns = block.attn_norm(self.resid), self.turns[layer]
         parts: dict[Port, Tensor] = {}

@@ -268,7 +268,7 @@ def read(
             out = torch.cat([readout.reduce(model.logits(part).float(), at) for part, at in rows])
         return out.view(n, m, -1).float()
     tokens = readout.tokens.to(model.device)[prompts]
-    return model.logits_of(resid, tokens).float()
+    return model.logits_of(resid, tokens)
 
 
 @measuring()

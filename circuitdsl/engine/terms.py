@@ -64,31 +64,36 @@ class Cache(Terms):
 def new_terms(model: Transformer, shape: Sequence[int], nodes: Iterable[Node]) -> Terms:
     """Room for the values of nodes on runs of tokens `[n, T]`; see `Kept.corrupt`."""
     n, length = shape
-    new = partial(torch.empty, dtype=model.dtype, device=model.device)
+    new = partial(torch.empty, dtype=model.dtype)
     one = {"embed": (model.d_model,), "head": (model.n_heads, model.d_head), "mlp": (model.d_model,)}
     wanted = sorted(set(nodes) - {LOGITS})
-    kept = {node: new((n, length, *(() if is_neuron(node) else one[node.kind]))) for node in wanted}
-    return Terms(kept, new((n if LOGITS in nodes else 0, model.d_model)))
+    sizes = {node: (n, length, *(() if is_neuron(node) else one[node.kind])) for node in wanted}
+    kept = {node: new(size, device=model.device_of(node.layer)) for node, size in sizes.items()}
+    return Terms(kept, new((n if LOGITS in nodes else 0, model.d_model), device=model.blocks[-1].device))
 
 
 def new_cache(model: Transformer, shape: Sequence[int], kept: Kept) -> Cache:
     """Room for what is kept of the clean runs of tokens `[n, T]`."""
     (n, length), terms = shape, new_terms(model, shape, kept.clean)
-    new = partial(torch.empty, dtype=model.dtype, device=model.device)
     attn = [block.attn for block in model.blocks]
+
+    def new(layer: int, heads: int = 0) -> Tensor:
+        """Of the residual stream before a layer or inside of it, or of some of its heads."""
+        size = (n, heads, length, model.d_head) if heads else (n, length, model.d_model)
+        return torch.empty(size, dtype=model.dtype, device=model.device_of(layer))
+
     posts = [node.layer for node in kept.clean if node.kind == "head" and attn[node.layer].post is not None]
-    resid_pre = {layer: new((n, length, model.d_model)) for layer in kept.resid_pre}
+    resid_pre = {layer: new(layer) for layer in kept.resid_pre}
     return Cache(
         terms.kept,
         terms.end,
         resid_pre=resid_pre,
         gathered={layer: torch.empty_like(terms.kept[Node("head", layer)]) for layer in posts},
         mlp_in={
-            layer: resid_pre[layer] if model.parallel and layer in resid_pre else new((n, length, model.d_model))
-            for layer in kept.mlp_in
+            layer: resid_pre[layer] if model.parallel and layer in resid_pre else new(layer) for layer in kept.mlp_in
         },
-        q={layer: new((n, attn[layer].n_heads, length, attn[layer].d_head)) for layer in kept.q},
-        k={layer: new((n, attn[layer].n_kv_heads, length, attn[layer].d_head)) for layer in kept.k},
-        v={layer: new((n, attn[layer].n_kv_heads, length, attn[layer].d_head)) for layer in kept.v},
+        q={layer: new(layer, attn[layer].n_heads) for layer in kept.q},
+        k={layer: new(layer, attn[layer].n_kv_heads) for layer in kept.k},
+        v={layer: new(layer, attn[layer].n_kv_heads) for layer in kept.v},
         turns=model.turns(length),
     )

@@ -135,6 +135,8 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
                 found[group.route, stage] = mediated[group.at].clone()
 
     def through_mlp(layer: int, stage: float) -> None:
+        nonlocal direct, mediated
+        direct, mediated = model.blocks[layer].entered(direct), model.blocks[layer].entered(mediated)
         mlp = Node("mlp", layer)
         active = [g for g in groups if g.route.first < stage and max(g.stages) > stage]
         rows = [g.pick(passing(where, g.route, mlp)).nonzero()[0] for g in active]

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import torch
 
+from circuitdsl.models.devices import meeting
 from circuitdsl.models.outline import products
 from circuitdsl.models.parts import Transformer
 
@@ -43,7 +44,7 @@ def measuring() -> Iterator[None]:
     if token:
         torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), meeting():
             yield
     finally:
         if token:
@@ -108,9 +109,9 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-@torch.inference_mode()
 def _inferring(work: Callable[[U], R], unit: U) -> R:
-    return work(unit)
+    with torch.inference_mode(), meeting():
+        return work(unit)
 
 
 def in_equal_parts(count: int, size: int) -> Iterator[tuple[int, int]]:

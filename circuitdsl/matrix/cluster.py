@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +13,12 @@ from circuitdsl.errors import UserError
 
 #: the address of a cluster that is started for this run, on this machine
 HERE = "here"
+#: what an address is
+ADDRESS = "an address is HOST:PORT, as `ray start --head` prints it; without one, --ray starts workers here"
 #: seconds in which an address answers, and in which every machine says its versions
 ANSWERS, SAYS = 5.0, 120.0
+#: how a gRPC server, as Ray's are, is greeted, and the kind of what it answers (RFC 9113, 3.4 and 4.1)
+HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), b"\x04"
 #: the packages that make numbers; a worker has the driver's versions of them
 SAME = ("circuitdsl", "torch", "numpy", "transformers")
 
@@ -39,7 +44,9 @@ def connected(ray: Any, address: str) -> Iterator[None]:
     try:
         ray.init(**where, logging_level="error", log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"no Ray cluster at {address}: {said(error)}", "start one with: ray start --head") from None
+        here = address in (HERE, "auto")
+        hint = "start one with: ray start --head" if here else "where it asks for a token, set RAY_AUTH_MODE=token too"
+        raise UserError(f"no Ray cluster at {address}: {said(error)}", hint) from None
     try:
         yield
     finally:
@@ -50,11 +57,15 @@ def check_answers(address: str) -> None:
     """Raise `UserError` where nobody answers at an address: Ray itself would ask for minutes."""
     host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWERS).close()
+        with socket.create_connection((host, int(port)), timeout=ANSWERS) as line:
+            if not os.environ.get("RAY_USE_TLS"):
+                line.sendall(HELLO)
+                if line.recv(9)[3:4] != SETTINGS:
+                    raise UserError(f"what answers at {address} is not Ray", hint=ADDRESS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"nobody answers at {address}: {getattr(error, 'strerror', None) or error}",
-            hint="an address is HOST:PORT, as `ray start --head` prints it; without one, --ray starts workers here",
+            hint=ADDRESS,
         ) from None
 
 

@@ -68,7 +68,7 @@ class Held:
     """A worker as the driver knows it.
 
     Attributes:
-        share: of a GPU.
+        share: of a GPU, or how many it has.
         actor: None once it is lost.
         node: the machine on which it runs; empty until it is known.
         kind: what the session is for that it holds.
@@ -148,6 +148,7 @@ class Crew:
             self.held.remove(one)
 
     def made(self, share: float) -> Any:
-        """A new worker with a share of a GPU."""
+        """A new worker with a share of a GPU, or with several."""
         how = {"num_cpus": 1, "num_gpus": share, "concurrency_groups": {"telling": 1}}
-        return self.ray.remote(**how)(Remote).remote(self.settings, os.getcwd(), self.home)
+        settings = replace(self.settings, one_gpu=0 < share <= 1)
+        return self.ray.remote(**how)(Remote).remote(settings, os.getcwd(), self.home)

@@ -182,7 +182,7 @@ def work_of_cell(cell: Cell, settings: Settings, device: str | None = None) -> C
     """What a cell takes, on its own device or on another; nothing is loaded."""
     made = CellWork(cell.spec, cell.model, cell.task)
     own = {name: cell.options[name] for name in OF_SESSION if name in cell.options}
-    own |= {"device": device} if device else {}
+    own |= {"device": device, "device_map": None} if device else {}
     how = {name: cell.options[name] for name in ("prompts", "early_stop") if name in cell.options}
     try:
         spec, _ = asked(as_written(cell.spec, settings.allow_outside), cell.instead, cell.task)

@@ -7,6 +7,7 @@ the model (`shared`). What a lost worker was at is given to another.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from circuitdsl.models.errors import ModelUnavailable
 
 #: seconds in which a worker starts where none is at work; between two looks at the desk, and at workers
 STARTS, SOON, LOOK = 600.0, 0.02, 1.0
+#: workers that are asked how far they are, at one look
+TELLING = 32
 #: a cell that loses so many workers is not tried again
 LOST = 3
 #: what is said where memory runs out
@@ -61,7 +64,8 @@ class OnRay:
     def verified(self, ray: Any, cells: Sequence[Cell], begins: Begins) -> Iterator[Verified]:
         """Verify cells on a cluster that is connected."""
         gpus = float(ray.cluster_resources().get("GPU", 0))
-        needs = needs_of(cells, self.settings, gpus, gpu_bytes(ray) if gpus else 0)
+        together = max((int(of(node, "GPU")) for node in alive(ray)), default=0)
+        needs = needs_of(cells, self.settings, gpus, gpu_bytes(ray) if gpus else 0, together)
         for cell in cells:
             if (need := needs[session_of(cell)]).problem:
                 yield Verified(cell, error=need.problem, hint=need.hint)
@@ -101,7 +105,7 @@ class OnRay:
                     mine.actor, mine.node, mine.kind, mine.last = crew.made(mine.share), "", None, ""
                     asked[mine.actor.where.remote()] = mine
             yield from desk.done()
-            for idle in [each for each in crew.held if each.idle]:
+            for idle in [each for each in crew.held if each.idle and (queue or desk.waits)]:
                 if request := self._next(idle, crew, queue, desk, begins):
                     asked[request] = idle
         nobody = "no machine is left in the cluster that could verify it"
@@ -136,10 +140,11 @@ class OnRay:
 
     @staticmethod
     def _ask_how_far(crew: Crew, asked: Mapping[Any, tuple[Held, object]]) -> dict[Any, tuple[Held, object]]:
-        """Ask workers how far their cells are, where none of them owes an answer."""
+        """Ask some workers how far their cells are, where none of them owes an answer."""
         owing = {id(one) for one, _ in asked.values()}
         busy = [each for each in crew.held if isinstance(each.at, Cell) and id(each) not in owing]
-        return {each.actor.far.options(concurrency_group="telling").remote(): (each, each.at) for each in busy}
+        some = random.sample(busy, min(TELLING, len(busy)))
+        return {each.actor.far.options(concurrency_group="telling").remote(): (each, each.at) for each in some}
 
     @staticmethod
     def _tell(ray: Any, answer: Any, one: Held, at: object) -> None:

@@ -1,7 +1,7 @@
 """A results directory: a report and a record for each cell, and an index, a table and a page that are made of these.
 
     cells/KEY.json      what became of a cell (`cell.Record`)
-    reports/KEY.json    its reports, as `verify --format json` writes them
+    reports/KEY.json    its reports: what `verify --format json` writes, on one line
     index.json          every cell in one file, without its claims
     table.csv           a line for each claim in each cell
     table.html          the same as a page
@@ -22,7 +22,6 @@ from circuitdsl.errors import UserError
 from circuitdsl.matrix.cell import OUTCOMES, SCHEMA, Cell, Record
 from circuitdsl.matrix.storage import Storage
 from circuitdsl.report.reading import read
-from circuitdsl.report.report import Reports, as_text
 from circuitdsl.visible import json_text
 
 CELLS, REPORTS = "cells", "reports"
@@ -57,7 +56,7 @@ class Results:
             found: Record = read(Record, body)
         except (ValueError, RecursionError):
             return None
-        if body.get("schema") != SCHEMA or found.cell.key != key:
+        if body.get("schema") != SCHEMA or found.cell.key != key or found.report not in ("", report_name(found.cell)):
             return None
         self._remember(found)
         return found
@@ -76,11 +75,15 @@ class Results:
             newest[each.cell.place] = each
         return sorted(newest.values(), key=lambda found: _order(found.cell))
 
-    def keep(self, record: Record, reports: Reports) -> None:
-        """Keep what became of a cell: its reports first, so that a record is never without them."""
+    def keep(self, record: Record, reports: str = "") -> None:
+        """Keep what became of a cell: the text of its reports first, so that a record is never without them.
+
+        A record is a line, which is written in a fifth of the time; but not where people are to read an error.
+        """
         if record.report:
-            self.storage.write(record.report, as_text(reports))
-        self.storage.write(f"{CELLS}/{record.cell.key}.json", json_text(record.to_json(), indent=1) + "\n")
+            self.storage.write(record.report, reports)
+        text = json_text(record.to_json(), indent=1 if record.error else None)
+        self.storage.write(f"{CELLS}/{record.cell.key}.json", text + "\n")
         self._remember(record)
 
     def summarize(self) -> None:

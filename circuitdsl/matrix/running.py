@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from circuitdsl.errors import NOT_RUN
-from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow, Record
+from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, Record
 from circuitdsl.matrix.results import Results, report_name
 from circuitdsl.matrix.worker import Settings, Told, Verified, Worker
 from circuitdsl.report.numbers import duration
@@ -111,23 +111,10 @@ def _is_done(results: Results, cell: Cell) -> bool:
 
 def record_of(one: Verified) -> Record:
     """What is kept of a verified cell."""
-    rows = [
-        ClaimRow(
-            report.spec.circuit,
-            claim.line,
-            claim.statement,
-            claim.task,
-            claim.verdict,
-            claim.reason,
-            *((found.name, found.value, found.ci, found.unit) if (found := claim.measured) else ()),
-        )
-        for report in one.reports
-        for claim in report.claims
-    ]
     return Record(
         one.cell,
         "failed" if one.error else "done",
-        tuple(sorted((*rows, *one.unasked), key=lambda row: (row.circuit, row.line))),
+        one.claims,
         report_name(one.cell) if one.reports else "",
         one.error,
         one.hint,

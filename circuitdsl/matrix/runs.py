@@ -84,9 +84,10 @@ OPTIONS: Mapping[str, Callable[[Any], str]] = {
     "full": _yes_or_no,
     "dtype": _one_of("float32", "bfloat16", "float16"),
     "device": _one_of("auto", "cpu", "cuda"),
+    "device_map": _one_of("balanced", "auto"),
 }
 #: those of them that belong to a session, and not to a verification
-OF_SESSION = ("device", "dtype")
+OF_SESSION = ("device", "dtype", "device_map")
 
 
 def problems(run: Run, allow_outside: bool = False) -> Iterator[Problem]:

@@ -132,6 +132,11 @@ class Desk:
     def __bool__(self) -> bool:
         return bool(self.cells)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for a worker."""
+        return any(one.waiting for one in self.cells)
+
     def add(self, cell: Cell, told: Told) -> None:
         """Begin a cell."""
         self.cells.append(Shared(cell, self.settings, told))

@@ -22,6 +22,7 @@ from circuitdsl.report.report import Report, Reports
 from circuitdsl.verify.portions import USUAL, Sizes, TooMuch, cutting
 from circuitdsl.verify.prompts import made_by
 from circuitdsl.verify.session import Session
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.engine.prompts import Prompts
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 #: called with the share of a cell that is done, and what is going on
 Told = Callable[[float, str], None]
-#: the reports of a cell that has none
-NONE = Reports(())
 #: cells whose prompts a worker keeps while it answers calls about them
 KEPT = 2
 
@@ -42,12 +41,14 @@ class Settings:
 
     Attributes:
         sizes: of the portions of work, which may change the last digits.
+        one_gpu: a worker has one GPU or a share of it, which holds its models: they are laid over no other.
     """
 
     cache: bool = True
     memory: int | None = None
     allow_outside: bool = False
     sizes: Sizes = USUAL
+    one_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Verified:
     """What became of a cell.
 
     Attributes:
-        unasked: its claims that are not applicable.
+        claims: what became of each, in their order; among them those that are not applicable.
+        reports: what is kept of its reports, as a text; empty where there are none.
+        interrupted: whether Ctrl-C ended it early.
         error, hint: why it could not be run, and what to do; empty where it could.
         lacking: whether that is because the worker lacks files of the model which the plan has seen.
         large: whether it is much work, and several workers are to share it.
@@ -63,8 +66,9 @@ class Verified:
     """
 
     cell: Cell
-    reports: Reports = NONE
-    unasked: tuple[ClaimRow, ...] = ()
+    claims: tuple[ClaimRow, ...] = ()
+    reports: str = ""
+    interrupted: bool = False
     error: str = ""
     hint: str = ""
     log: tuple[str, ...] = ()
@@ -72,11 +76,6 @@ class Verified:
     lacking: bool = False
     large: bool = False
     short: bool = False
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it early."""
-        return any(report.interrupted for report in self.reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +134,16 @@ class Worker:
             for each in unasked
         )
         if not any(circuit.claims for circuit in spec.circuits):
-            return Verified(cell, unasked=rows)
+            return Verified(cell, rows)
         session = self._session_of(cell)
         how = {name: value for name, value in cell.options.items() if name not in OF_SESSION}
         session.meter = lambda: _meter(told)
         reports = Reports(session.reports([spec], seed=cell.seed, **how))
         if not all(_is_of(cell, report) for report in reports):
             raise ModelUnavailable(f"the files of {cell.model} have changed since the run was planned", "run it again")
-        return Verified(cell, reports, rows)
+        rows = tuple(sorted((*_rows(reports), *rows), key=lambda row: (row.circuit, row.line)))
+        text = json_text(reports.to_json(), allow_nan=False) + "\n"
+        return Verified(cell, rows, text, any(report.interrupted for report in reports))
 
     def limit(self, memory: int | None) -> None:
         """Measure in so many bytes beside the model from now on."""
@@ -178,6 +179,8 @@ class Worker:
         if self._session is None or self._kind != session_of(cell):
             self.close()
             own = {name: cell.options[name] for name in OF_SESSION if name in cell.options}
+            if self.settings.one_gpu:
+                own.pop("device_map", None)
             self._kind = session_of(cell)
             self._session = Session(
                 cell.instead,
@@ -203,6 +206,16 @@ def _is_of(cell: Cell, report: Report) -> bool:
     hashes = report.model.hashes.values()
     unknown = cell.own or not cell.model_sha256 or not all(hashes)
     return unknown or combined(hashes) == cell.model_sha256
+
+
+def _rows(reports: Reports) -> Iterator[ClaimRow]:
+    """What became of the claims of a cell, as a table has it."""
+    for report in reports:
+        for claim in report.claims:
+            found = claim.measured
+            figure = (found.name, found.value, found.ci, found.unit) if found else ()
+            what = report.spec.circuit, claim.line, claim.statement, claim.task, claim.verdict, claim.reason
+            yield ClaimRow(*what, *figure)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.models.devices import meeting
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.experts import Whole
 from circuitdsl.models.original import Original
 from circuitdsl.models.outline import parameters
 from circuitdsl.models.parts import Block, Transformer, attend, changed
@@ -64,12 +66,26 @@ def in_single_precision(
 ) -> Float[Tensor, "n last vocab"] | None:
     """What `forward` gives in single precision on the weights as they are; None where it does so anyway.
 
-    No more than one layer is held in single precision at a time, and the embeddings.
+    Matrices are converted for each product, in parts (`products.linear`). Of the embeddings no more are converted than
+    those of the tokens.
     """
     if model.dtype == torch.float32:
         return None
-    ends = changed(replace(model, blocks=()), Tensor.float)
-    return forward(replace(ends, blocks=model.blocks), tokens, start, last, lambda block: changed(block, Tensor.float))
+    embedded = model.W_E[tokens].flatten(0, 1).float()
+    ends = changed(replace(model, blocks=(), W_E=embedded), _single)
+    numbers = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+    return forward(replace(ends, blocks=model.blocks), numbers, start, last, _block)
+
+
+def _block(block: Block) -> Block:
+    """A layer in single precision; what its library computes takes numbers of one format alone."""
+    made: Block = changed(block, _single)
+    return replace(made, mlp=changed(block.mlp, Tensor.float)) if isinstance(block.mlp, Whole) else made
+
+
+def _single(weight: Tensor) -> Tensor:
+    """A bias or a gain in single precision; a matrix as it is."""
+    return weight.float() if weight.ndim == 1 else weight
 
 
 def forward(
@@ -86,8 +102,16 @@ def forward(
         last: the tokens at the end whose logits are wanted; 0 for all.
         used: what is run in the place of each layer.
     """
+    with meeting():
+        return _forward(model, tokens, start, last, used)
+
+
+def _forward(
+    model: Transformer, tokens: Tensor, start: int, last: int, used: Callable[[Block], Block]
+) -> Float[Tensor, "n last vocab"]:
     resid = model.embed(tokens, start)
     for block, turns in zip(map(used, model.blocks), model.turns(tokens.shape[1], start), strict=True):
+        resid = block.entered(resid)
         x = block.attn_norm(resid)
         q, k, v = (block.attn.project(port, x, turns).transpose(1, 2) for port in ("q", "k", "v"))
         z, _ = block.attn.written(attend(block.attn, q, k, v))

@@ -59,7 +59,8 @@ class Distances(Part):
 @lru_cache(maxsize=64)
 def added(distances: Distances, length: int, device: torch.device) -> Float[Tensor, "heads T"]:
     """What is added to the score of each key."""
-    each = torch.tensor(distances.slopes, device=device)[:, None]
+    # made there: a GPU is waited for where numbers are copied to it
+    each = torch.cat([torch.full((1, 1), slope, device=device) for slope in distances.slopes])
     if distances.rounded:
         return (each.bfloat16() * torch.arange(length, device=device)).float() * distances.scale
     return each * torch.arange(1 - length, 1, device=device) * distances.scale  # exact where most attention is

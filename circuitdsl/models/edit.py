@@ -81,6 +81,11 @@ def save_edited(
     from safetensors.torch import load_file, save_file
 
     wanted = changes(intervention)
+    if weights.family not in FAMILIES:
+        raise NotWeights(
+            f"which tensors of a {weights.family} model its heads and MLPs write with is not known by their names",
+            "intervene without saving",
+        )
     if weights.layers[0][1].post is not None:
         raise NotWeights(
             f"{weights.name} has a norm after the sum of all heads of a layer: no weights scale one head alone",

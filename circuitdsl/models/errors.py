@@ -42,7 +42,8 @@ def refusing(problem: str, folder: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise UnsupportedModel(f"{problem}: {first_line(error).replace(str(folder), 'it')}") from None
+        said = first_line(error)
+        raise UnsupportedModel(f"{problem}: {said.replace(str(folder), 'it') if folder else said}") from None
 
 
 def first_line(error: Exception) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import functional_call
 
-from circuitdsl.models.parts import Linear, Mlp, Part
+from circuitdsl.models.parts import Linear, Mlp, Norm, Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,4 +62,53 @@ class Experts(Part):
     ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
         """The term, and the activations of neurons, of which there are none (see `Mlp.written`)."""
         assert not neurons, "no experiment names a neuron of a mixture of experts (`experiment.check_node`)"
+        return self(x), ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole(Part):
+    """An MLP as its library computes it, at one position as at any other.
+
+    Attributes:
+        module: the library's; what it is made of is not looked into.
+        names, tensors: of its numbers, which take the place of those that it holds itself.
+        active: the share of them that one position uses, about.
+        post: the norm through which the output goes into the residual stream.
+    """
+
+    module: Any
+    names: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+    active: float
+    post: Norm | None = None
+
+    @property
+    def neurons(self) -> int:
+        """None has a number."""
+        return 0
+
+    @property
+    def products(self) -> int:
+        """Multiplications at one position, about."""
+        return int(self.active * sum(each.numel() for each in self.tensors))
+
+    @property
+    def width(self) -> int:
+        """Numbers inside at one position, about: every matrix has one side that is the residual stream's."""
+        return int(self.active * sum(each.numel() // min(each.shape[-2:]) for each in self.tensors if each.ndim > 1))
+
+    def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        numbers, rows = dict(zip(self.names, self.tensors, strict=True)), x.reshape(1, -1, x.shape[-1])
+        own = dict((*self.module.named_parameters(), *self.module.named_buffers()))
+        same = all(own[name].data_ptr() == each.data_ptr() for name, each in numbers.items())
+        # `functional_call` writes to the module, which other threads are calling
+        found = self.module(rows) if same else functional_call(self.module, numbers, (rows,))
+        out = (found[0] if isinstance(found, tuple) else found).view(x.shape)
+        return out if self.post is None else self.post(out)
+
+    def written(
+        self, x: Float[Tensor, "*rows d"], neurons: Sequence[int] = ()
+    ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
+        """As `Experts.written` has it."""
+        assert not neurons, "no experiment names a neuron of such an MLP (`experiment.check_node`)"
         return self(x), ()

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from circuitdsl.circuit.shapes import CONFIG, CONFIG_BYTES, out_of_range
+from circuitdsl.errors import UserError
 from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel, first_line
-from circuitdsl.ordinary import Unreadable, opened, read_ordinary
+from circuitdsl.ordinary import Unreadable, opened, read_ordinary, write_whole
 
 T = TypeVar("T")
 MODEL_FILES = "a directory that holds config.json, model.safetensors and tokenizer.json"
@@ -42,6 +43,8 @@ _OTHER_WEIGHTS = ("transformers_weights", "configuration_files", "quantization_c
 _IGNORED = re.compile(r"auto_map|trust_remote_code|_?(attn|experts)_implementation\w*|\w+_files?")
 #: files that transformers reads in the place of `WEIGHTS`, or besides
 _OTHER_FILES = re.compile(r"adapter_config\.json|shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+#: bytes of a file from which on its hash is kept
+LARGE = 10**8
 #: after so many nanoseconds another change of a file changes its times as well, on any file system
 _TELLS = 3 * 10**9
 
@@ -58,6 +61,7 @@ class ModelFiles:
         weights: the safetensors, in the order of their names.
         before: when these were changed last.
         recently: whether that is so short ago that another change might not show.
+        known: a folder in which the hashes of large files are kept, under what changes when such a file does.
     """
 
     directory: Path
@@ -65,6 +69,7 @@ class ModelFiles:
     weights: tuple[Path, ...]
     before: Stamps
     recently: bool
+    known: Path | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -87,7 +92,25 @@ class ModelFiles:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file, by its name."""
         small = {name: hashlib.sha256(content).hexdigest() for name, content in self.contents.items()}
-        return small | {file.name: _file_sha256(file) for file in self.weights}
+        return small | {file.name: self._sha256(file) for file in self.weights}
+
+    def _sha256(self, file: Path) -> str:
+        """SHA-256 of a file; that of a large one, which takes seconds, is worked out once."""
+        seen = self.before[file]
+        if self.known is None or self.recently or seen is None or seen[2] < LARGE:
+            return _file_sha256(file)
+        place = f"{os.path.realpath(file)} {seen}".encode(errors="surrogateescape")
+        kept = self.known / hashlib.blake2b(place, digest_size=16).hexdigest()
+        with suppress(Unreadable, OSError, ValueError):
+            found, check = read_ordinary(kept, 200).decode().split()
+            if check == _check(kept.name, found):
+                return found
+        found = _file_sha256(file)
+        if stamps([file])[file] == seen:
+            with suppress(OSError, UserError):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(kept, f"{found} {_check(kept.name, found)}\n")
+        return found
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -262,6 +285,11 @@ def _own(file: Path) -> Path:
 def _content(file: Path, limit: int) -> bytes:
     with _reading(file):
         return read_ordinary(_own(file), limit)
+
+
+def _check(name: str, digest: str) -> str:
+    """By which a damaged file of a digest is known."""
+    return hashlib.blake2b(f"{name} {digest}".encode(), digest_size=16).hexdigest()
 
 
 def _file_sha256(file: Path) -> str:

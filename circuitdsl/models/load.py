@@ -20,11 +20,13 @@ from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
 from circuitdsl.models.files import INDEX, MODEL_HINT, WEIGHTS, ModelFiles, files_of, weight_files
+from circuitdsl.models.model import device_name, map_of
 from circuitdsl.models.pretrained import pretrained
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
+    from transformer_lens.model_bridge import TransformerBridge
 
     from circuitdsl.models.parts import Rotary, Transformer
 
@@ -55,11 +57,13 @@ class Notes:
         config: what the family asked of the configuration, as far as that has it.
         rotary: the rotary frequencies by kind of layer, with their scaling.
         weights: the parameters by their published names.
+        as_read: those that are a tensor of the files as it is, with the tensor's name.
     """
 
     config: dict[str, Any]
     rotary: dict[str, Rotary]
     weights: dict[str, torch.Tensor]
+    as_read: dict[str, str]
 
 
 class Noted:
@@ -74,15 +78,21 @@ class Noted:
 
 
 def load_model(
-    name_or_dir: str | Path, device: str = "auto", dtype: str = "float32", revision: str | None = None
+    name_or_dir: str | Path | TransformerBridge,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    device_map: str | None = None,
 ) -> Transformer:
     """Load a model and check on random tokens that its residual stream is the sum of its terms (`agreement.check_sum`).
 
     Args:
-        name_or_dir: `pocket`, a directory, or a name on the Hugging Face hub.
+        name_or_dir: `pocket`, a directory, a name on the Hugging Face hub, or a bridge of TransformerLens, whose
+            weights are shared; it stays where it is, and as it is.
         device: `auto` (a CUDA device where there is one), `cpu`, or `cuda`.
         dtype: `float32`, `bfloat16` or `float16`, or what torch calls so. TF32 is off for all of them.
         revision: a branch, tag or commit on the hub.
+        device_map: `balanced` or `auto`, for a model that lies on several GPUs, some layers on each.
 
     Raises:
         ModelUnavailable: the weights are not at hand or cannot be read.
@@ -90,39 +100,63 @@ def load_model(
             load other weights than those that are hashed.
         BrokenWeights: weights are missing, or not finite.
     """
+    if is_bridge(name_or_dir):
+        from circuitdsl.models.bridge import view_of
+
+        return view_of(name_or_dir, str(device), dtype_name(dtype))
     files = files_of(locate(name_or_dir, revision))
-    return read_whole(str(name_or_dir), files, str(device), dtype_name(dtype))[0]
+    return read_whole(str(name_or_dir), files, device_name(str(device), device_map), dtype_name(dtype))[0]
 
 
-def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
-    """A model as transformers loads it, and what was found out by it; raises what `load_model` raises."""
+def is_bridge(model: Any) -> bool:
+    """Whether a program has loaded a model with TransformerLens."""
+    return type(model).__module__.startswith("transformer_lens.") and hasattr(model, "original_model")
+
+
+def read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes | None]:
+    """A model as transformers loads it, and what was found out by it; raises what `load_model` raises.
+
+    Nothing is noted of a model that is read through a bridge: without transformers it cannot be read again.
+    """
     return files.unchanged(partial(_read_whole, name, files, device, dtype))
 
 
-def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes]:
+def _read_whole(name: str, files: ModelFiles, device: str, dtype: str) -> tuple[Transformer, Notes | None]:
     import torch
 
     from circuitdsl.models.agreement import check_sum
-    from circuitdsl.models.families import read_parts, refuse
+    from circuitdsl.models.families import FAMILIES, read_parts, refuse
     from circuitdsl.models.original import Original
 
     refuse(name, files.config.get("model_type"))  # before anything is read
     exactly()
-    place = device_named(device)
+    device_map = map_of(device)
     with quiet_and_offline():
-        module = pretrained(files, getattr(torch, dtype)).to(place).eval()
+        module, as_read = pretrained(files, getattr(torch, dtype), device_map)
+        module = module.eval() if device_map else module.to(device_named(device)).eval()
     weights = {key: value.detach() for key, value in module.named_parameters(remove_duplicate=False)}
     for key, value in weights.items():
-        if not bool(value.isfinite().all()):
+        if not all_finite(value):
             raise BrokenWeights(f"the tensor {key} in {files.directory} holds NaN or infinity")
     tokenizer = read_tokenizer(files)
     with readable(name, module.config.model_type):
         original = Original.of(name, module)
-        notes = Notes({}, rotary_of(module), weights)
-        config = Noted(module.config, notes.config)
-        view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
+        own = module.config.model_type in FAMILIES
+        notes = Notes({}, rotary_of(module), weights, as_read if device == "cpu" else {}) if own else None
+        if notes:
+            config = Noted(module.config, notes.config)
+            view = read_parts(name, config, weights, notes.rotary, tokenizer, original, files.hashes)
+        else:
+            from circuitdsl.models.bridge import read_through_bridge
+
+            view = read_through_bridge(name, module, tokenizer=tokenizer, original=original, **files.hashes)
         check_sum(view, original)
     return view, notes
+
+
+def all_finite(numbers: torch.Tensor) -> bool:
+    """Whether none of some numbers is NaN or infinite; a sum tells, and takes a twentieth of the time."""
+    return bool(numbers.sum().isfinite()) or all(bool(some.isfinite().all()) for some in numbers.split(256))
 
 
 def exactly() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: models up to this width run on one thread: sharing such small matrices costs more than it saves
 SMALL_WIDTH = 256
+#: how a model may be laid over several GPUs
+DEVICE_MAPS = ("balanced", "auto")
 #: files by which a machine says that torch may find an accelerator: NVIDIA's, Windows' for Linux, AMD's
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
@@ -128,15 +130,15 @@ class Model:
         return "parts" in self.__dict__
 
     @classmethod
-    def of(cls, parts: Transformer, digest: bytes | None = None) -> Model:
-        """What is known of a model that is loaded."""
+    def of(cls, parts: Transformer, digest: bytes | None = None, device: str = "") -> Model:
+        """What is known of a model that is loaded, on one device if none is named."""
         from circuitdsl.models.agreement import logits_digest
         from circuitdsl.models.products import products_by
 
         made = cls(
             **{name: getattr(parts, name) for name in (*SIZES, *HASHES)},
             name=parts.name,
-            device=str(parts.device),
+            device=device or str(parts.device),
             dtype=str(parts.dtype).removeprefix("torch."),
             digest=digest or logits_digest(parts),
             library=parts.original.digest if parts.original else None,
@@ -159,12 +161,18 @@ def as_model(model: Model | Transformer) -> Model:
     return model if isinstance(model, Model) else Model.of(model)
 
 
-def device_name(device: str) -> str:
+def device_name(device: str, device_map: str | None = None) -> str:
     """`auto`, `cpu` or `cuda` as the name of a device, without torch where that is possible.
 
+    Args:
+        device_map: one of `DEVICE_MAPS`, by which the name is `cuda:balanced` or `cuda:auto`; None for one device.
+
     Raises:
-        ModelUnavailable: there is no such device.
+        ModelUnavailable: there is no such device, or there are not several.
     """
+    if device_map is not None:
+        import_module("circuitdsl.models.placing").gpus(device, device_map)
+        return f"cuda:{device_map}"
     if "torch" not in sys.modules:
         if device == "cpu" or (device == "auto" and (version("torch").endswith("+cpu") or not _has_accelerator())):
             return "cpu"
@@ -173,6 +181,12 @@ def device_name(device: str) -> str:
     from circuitdsl.models.load import device_named
 
     return str(device_named(device))
+
+
+def map_of(device: str) -> str:
+    """Which of `DEVICE_MAPS` the name of a device holds; "" for one device."""
+    word = device.partition(":")[2]
+    return word if word in DEVICE_MAPS else ""
 
 
 def _has_accelerator() -> bool:

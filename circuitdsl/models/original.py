@@ -9,11 +9,13 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.errors import out_of_memory
 from circuitdsl.models.errors import UnsupportedModel, first_line
+from circuitdsl.models.products import in_parts
 
 #: how far our logits may be from the model's own, relative to the largest of them
 TOLERANCE = 1e-4
@@ -89,10 +91,10 @@ class Original:
         """
         logits = partial(self.logits, tokens, start, ours.shape[1])
         if self.dtype == torch.float32:
-            return self._off(ours, logits)
+            return self._off(ours, logits(), logits)
         assert exact is not None
         true = logits(exactly=True)
-        wrong = self._off(exact, partial(logits, exactly=True))
+        wrong = self._off(exact, true, partial(logits, exactly=True))
         theirs = _difference(logits(), true)
         if not bool((theirs <= USEFUL).all()):
             kind = str(self.dtype).removeprefix("torch.")
@@ -106,9 +108,10 @@ class Original:
         return torch.where(wrong != 0, wrong, torch.where(rounding, 0.0, found))
 
     @staticmethod
-    def _off(ours: Float[Tensor, "n last vocab"], logits: Callable[..., Tensor]) -> Float[Tensor, " n"]:
-        """`off` in single precision."""
-        theirs = logits()
+    def _off(
+        ours: Float[Tensor, "n last vocab"], theirs: Float[Tensor, "n last vocab"], logits: Callable[..., Tensor]
+    ) -> Float[Tensor, " n"]:
+        """`off` in single precision; `logits` gives the model's own once more, for a moved input."""
         found, allowed = _difference(ours.to(theirs.device), theirs), TOLERANCE
         if not bool((found <= allowed).all()):
             moved = _difference(logits(rounded=True), theirs)
@@ -153,26 +156,48 @@ class Original:
 
 @contextmanager
 def in_float32(module: Any) -> Iterator[None]:
-    """Let every part of a model read its weights in single precision; they are converted when they are read."""
-    narrow: dict[Any, list[tuple[Any, Tensor]]] = {}
+    """Let every part of a model read its weights in single precision; they are converted when they are read.
 
-    def widen(part: Any, _: Any) -> None:
+    Plain matrices are converted in parts, and of the embeddings those of the tokens alone: these are the large ones.
+    """
+    narrow: dict[Any, list[tuple[Any, Tensor]]] = {}
+    embedding = module.get_input_embeddings()
+
+    def widen(part: Any, given: tuple[Any, ...]) -> None:
         narrow[part] = [(weight, weight.data) for weight in part.parameters(recurse=False)]
         for weight, data in narrow[part]:
-            weight.data = data.float()
+            weight.data = _rows(data, given[0]) if part is embedding and given else data.float()
 
     def restore(part: Any, *_: Any) -> None:
         for weight, data in narrow.pop(part, ()):
             weight.data = data
 
     parts = [part for part in module.modules() if list(part.parameters(recurse=False))]
-    hooks = [part.register_forward_pre_hook(widen) for part in parts]
-    hooks += [part.register_forward_hook(restore, always_call=True) for part in parts]
+    plain = [part for part in parts if type(part) is torch.nn.Linear and "forward" not in vars(part)]
+    others = [part for part in parts if part not in plain]
+    hooks = [part.register_forward_pre_hook(widen) for part in others]
+    hooks += [part.register_forward_hook(restore, always_call=True) for part in others]
+    for part in plain:
+        vars(part)["forward"] = partial(_linear, part)
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+        for part in plain:
+            del vars(part)["forward"]
+
+
+def _rows(table: Float[Tensor, "vocab d"], tokens: Int[Tensor, "n T"]) -> Float[Tensor, "vocab d"]:
+    """A table in single precision, in which the rows of some tokens alone are filled: on a CPU the rest takes none."""
+    wide = torch.empty_like(table, dtype=torch.float32)
+    wide[tokens] = table[tokens].float()
+    return wide
+
+
+def _linear(part: torch.nn.Linear, x: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
+    """What a linear map gives, with its weight converted in parts."""
+    return in_parts(F.linear, x, part.weight, part.bias)
 
 
 def row_name(tokens: list[int], start: int, last: int) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.errors import refusing
-from circuitdsl.models.experts import Experts
-from circuitdsl.models.families import read_parts
-from circuitdsl.models.files import files_of
+from circuitdsl.models.errors import UnsupportedModel, refusing
+from circuitdsl.models.experts import Experts, Whole
+from circuitdsl.models.families import BRIDGED, read_parts, refuse
+from circuitdsl.models.files import ModelFiles, files_of
 from circuitdsl.models.load import locate, readable
 from circuitdsl.models.parts import Linear, Transformer
+from circuitdsl.models.placing import bytes_by_device, gpus, placed
 from circuitdsl.models.pretrained import configuration, shapes_alone
 from circuitdsl.models.tokenizers import quiet_and_offline, read_tokenizer
 
@@ -24,17 +25,41 @@ def outline(name_or_dir: str | Path, dtype: str = "float32", revision: str | Non
 
     Raises:
         ModelUnavailable: the configuration or the tokenizer is not at hand.
-        UnsupportedModel: the family is not known.
+        UnsupportedModel: the family is not known, or has no reader of its own (see `has_outline`).
     """
     files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
-    config = configuration(files)
-    with quiet_and_offline(), refusing(f"transformers cannot make the model in {files.directory}"):
-        model = shapes_alone(config, getattr(torch, dtype))
+    refuse(str(name_or_dir), files.config.get("model_type"))
+    config, model = _shapes(files, dtype)
+    if config.model_type in BRIDGED:
+        raise UnsupportedModel(f"{name_or_dir} is read through a bridge, for which it must be loaded")
     once = {id(value): value.detach() for value in model.parameters()}
     weights = {name: once[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
     name = str(name_or_dir)
     with readable(name, config.model_type):
         return read_parts(name, config, weights, {}, read_tokenizer(files))
+
+
+def weights_by_device(
+    name_or_dir: str | Path, device: str, device_map: str, dtype: str, revision: str | None = None
+) -> dict[str, int]:
+    """Bytes of a model's weights on each GPU that it is laid over; raises what `placing` raises."""
+    _, model = _shapes(files_of(locate(name_or_dir, revision, weights=False), weights=False), dtype)
+    kind = getattr(torch, dtype)
+    places = placed(model, kind, device_map, gpus(device, device_map))
+    return {f"cuda:{at}": size for at, size in bytes_by_device(model, kind, places).items()}
+
+
+def _shapes(files: ModelFiles, dtype: str) -> tuple[Any, Any]:
+    """The configuration, and the model of transformers without numbers."""
+    config = configuration(files)
+    with quiet_and_offline(), refusing(f"transformers cannot make the model in {files.directory}"):
+        return config, shapes_alone(config, getattr(torch, dtype))
+
+
+def has_outline(name_or_dir: str | Path, revision: str | None = None) -> bool:
+    """Whether a model can be read without its weights: others are read by what their parts compute."""
+    files = files_of(locate(name_or_dir, revision, weights=False), weights=False)
+    return files.config.get("model_type") not in BRIDGED
 
 
 def parameters(model: Transformer) -> int:
@@ -55,6 +80,8 @@ def products(part: Any) -> int:
         return part.weight.numel()
     if isinstance(part, Experts):
         return products(part.router) + part.chosen * products(part.experts[0])
+    if isinstance(part, Whole):
+        return part.products
     return sum(map(products, _inside(part)))
 
 

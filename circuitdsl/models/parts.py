@@ -22,7 +22,7 @@ from circuitdsl.models.products import linear, linear_gelu
 
 if TYPE_CHECKING:
     from circuitdsl.models.distances import Distances
-    from circuitdsl.models.experts import Experts
+    from circuitdsl.models.experts import Experts, Whole
     from circuitdsl.models.original import Original
 
 Port = Literal["q", "k", "v"]
@@ -83,10 +83,18 @@ class Norm(Part):
 
     def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         if self.kind == "none":
-            return x.clone()  # what a norm gives may be written to
+            return (self.gain * x).to(x.dtype)
         if self.kind == "layer":
-            return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
+            bias, kind = self.bias, self.gain.dtype  # gains may be in single precision alone
+            return F.layer_norm(
+                x.to(kind), self.gain.shape, self.gain, None if bias is None else bias.to(kind), self.eps
+            ).to(x.dtype)
         return (self.gain * (x.float() * self.scale(x))).to(x.dtype)
+
+    def exactly(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """What the norm gives in float32, whatever its own number format is."""
+        bias = None if self.bias is None else self.bias.float()
+        return Norm(self.kind, self.gain.float(), bias, self.eps)(x.float())
 
     def centred(self, x: Tensor, dim: int = -1) -> Tensor:
         """What the norm leaves of the residual stream's dimension: LayerNorm takes the mean out."""
@@ -210,7 +218,7 @@ class Attention(Part):
     ) -> Float[Tensor, "*rows d_head"]:
         """What query head `head` has as its query, key or value: only that head's `d_head` columns are computed."""
         index, every = head if port == "q" else head // self.group, getattr(self, port)
-        if self._norms_all(port):
+        if self.norms_all(port):
             normed = self._normed(port, every(x).unflatten(-1, (-1, self.d_head)))[..., index, :]
         else:
             normed = self._normed(port, every.outputs(index * self.d_head, (index + 1) * self.d_head)(x))
@@ -219,7 +227,7 @@ class Attention(Part):
     def _norm(self, port: Port) -> Norm | None:
         return {"q": self.q_norm, "k": self.k_norm}.get(port)
 
-    def _norms_all(self, port: Port) -> bool:
+    def norms_all(self, port: Port) -> bool:
         """Whether a norm is of the queries or keys of all heads together."""
         norm = self._norm(port)
         return norm is not None and len(norm.gain) != self.d_head
@@ -229,7 +237,7 @@ class Attention(Part):
         norm = self._norm(port)
         if norm is None:
             return x
-        return norm(x.flatten(-2)).unflatten(-1, (-1, self.d_head)) if self._norms_all(port) else norm(x)
+        return norm(x.flatten(-2)).unflatten(-1, (-1, self.d_head)) if self.norms_all(port) else norm(x)
 
     def _positioned(self, port: Port, normed: Tensor, turns: Turns) -> Tensor:
         found = self._clipped(normed)
@@ -397,9 +405,18 @@ class Block(Part):
     attn_norm: Norm
     attn: Attention
     mlp_norm: Norm
-    mlp: Mlp | Experts
+    mlp: Mlp | Experts | Whole
     #: what was worked out from the weights (see `weights.component_factors`); a changed block works it out anew
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer lies, which may be elsewhere than others (see `devices`)."""
+        return self.attn.o.weight.device
+
+    def entered(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """The residual stream where the layer lies."""
+        return resid.to(self.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -473,7 +490,12 @@ class Transformer(Part):
 
     @property
     def device(self) -> torch.device:
+        """Where tokens go in."""
         return self.W_E.device
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a layer lies, or the embeddings (−1)."""
+        return self.device if layer < 0 else self.blocks[layer].device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -500,9 +522,12 @@ class Transformer(Part):
         return self.capped(linear(self.final_norm(resid), self.W_U, self.b_U))
 
     def logits_of(self, resid: Float[Tensor, "n m d"], tokens: Int[Tensor, "n k"]) -> Float[Tensor, "n m k"]:
-        """The logits of some tokens, each prompt's own, in `m` runs of it."""
-        found = self.final_norm(resid) @ self.W_U[tokens].mT
-        return self.capped(found if self.b_U is None else found + self.b_U[tokens].unsqueeze(1))
+        """The logits of some tokens, each prompt's own, in `m` runs of it.
+
+        They are in float32: half precision has coarse steps at the size of logits, and metrics are small differences.
+        """
+        found = self.final_norm.exactly(resid) @ self.W_U[tokens].float().mT
+        return self.capped(found if self.b_U is None else found + self.b_U[tokens].float().unsqueeze(1))
 
     def capped(self, logits: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Logits as the model gives them out."""

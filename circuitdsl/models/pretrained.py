@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, first_line, refusing
 from circuitdsl.models.files import ModelFiles
+from circuitdsl.models.placing import gpus, placed
 from circuitdsl.models.tokenizers import quiet_and_offline
 from circuitdsl.models.towers import TOWERS, text_config, text_name
 
@@ -24,8 +27,46 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 SLACK = 10**7
 
 
-def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """A tensor in a file. `stored[...]` reads it.
+
+    Attributes:
+        file: what `safe_open` has opened.
+        key: the tensor's name there.
+        name: its name in the model that it is read for.
+        read: notes which memory a tensor was read into, with its name. A reference to the memory keeps its place from
+            being given away again, so that none is mistaken for another.
+    """
+
+    file: Any
+    key: str
+    name: str
+    read: dict[Any, str] | None = None
+
+    def get_shape(self) -> list[int]:
+        return list(self.file.get_slice(self.key).get_shape())
+
+    def get_dtype(self) -> str:
+        return str(self.file.get_slice(self.key).get_dtype())
+
+    def __getitem__(self, everything: EllipsisType) -> torch.Tensor:
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        found: torch.Tensor = self.file.get_tensor(self.key)  # of a slice, safetensors makes a copy
+        if self.read is not None:
+            self.read[StorageWeakRef(found.untyped_storage())] = self.name
+        return found
+
+
+def pretrained(files: ModelFiles, dtype: torch.dtype, device_map: str = "") -> tuple[Any, dict[str, str]]:
     """A model with its weights, as transformers makes it of the tensors in the files.
+
+    Each tensor is read into memory once. Which parameters are tensors as they were read is given besides: a
+    parameter's name, and the tensor's in the files.
+
+    Args:
+        device_map: how it is laid over several GPUs (`placing`); "" for the CPU.
 
     Raises:
         ModelUnavailable: the files are no safetensors.
@@ -34,15 +75,16 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
     """
     directory, config, tensors = files.directory, configuration(files), stored_tensors(files)
     with refusing(f"transformers cannot load the model in {directory}"):
-        outline = shapes_alone(config, dtype)
+        outline, read = shapes_alone(config, dtype), dict[Any, str]()
         _check_tensors(directory, outline, tensors)
         model, info = type(outline).from_pretrained(
             None,
             config=outline.config,
-            state_dict=tensors,
+            state_dict={name: replace(stored, read=read) for name, stored in tensors.items()},
             dtype=dtype,
             output_loading_info=True,
             attn_implementation=attention_by(outline.config),
+            device_map=placed(outline, dtype, device_map, gpus("cuda", device_map)) if device_map else None,
             ignore_mismatched_sizes=True,  # which is an error below, in our words
         )
     if info["mismatched_keys"]:
@@ -55,7 +97,35 @@ def pretrained(files: ModelFiles, dtype: torch.dtype) -> Any:
         raise BrokenWeights(f"the weights in {directory} lack {missing[0]}{more}; the model would be part random")
     refuse_more_layers(directory, sorted(info["unexpected_keys"]), model.config)
     _refuse_left_out(directory, sorted(info["unexpected_keys"]), tensors)
-    return model
+    _refuse_other_unembedding(directory, model)
+    return model, _as_read(model, tensors, read)
+
+
+def _refuse_other_unembedding(directory: Path, model: Any) -> None:
+    """Raise `BrokenWeights` where the configuration ties the unembedding to the embedding, and the files hold another.
+
+    Some versions of transformers take the one, some the other.
+    """
+    ends = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None]
+    if not getattr(model.config, "tie_word_embeddings", False) or len({end.data_ptr() for end in ends}) < 2:
+        return
+    if not bool((ends[0] == ends[1].to(ends[0].device)).all()):
+        raise BrokenWeights(
+            f"config.json in {directory} ties the unembedding to the embedding, and the weights hold another one",
+            "where the model has an unembedding of its own, write tie_word_embeddings as false",
+        )
+
+
+def _as_read(model: Any, tensors: Mapping[str, Any], read: Mapping[Any, str]) -> dict[str, str]:
+    """The parameters that lie in the memory which a tensor was read into, with the tensor's name."""
+    from torch.multiprocessing.reductions import StorageWeakRef
+
+    found = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        stored, whole = read.get(StorageWeakRef(value.untyped_storage())), value.untyped_storage().nbytes()
+        if stored and value.is_contiguous() and value.nbytes == whole and [*value.shape] == tensors[stored].get_shape():
+            found[name] = stored
+    return found
 
 
 def refuse_more_layers(directory: Path, unexpected: list[str], config: Any) -> None:
@@ -88,7 +158,7 @@ def _refuse_left_out(directory: Path, unexpected: list[str], tensors: Mapping[st
             )
 
 
-def stored_tensors(files: ModelFiles) -> dict[str, Any]:
+def stored_tensors(files: ModelFiles) -> dict[str, Stored]:
     """The tensors of a model by their names in its files, each read when it is indexed by `...`.
 
     Of a model of images and texts they are those of its text model, by their names in that.
@@ -97,18 +167,24 @@ def stored_tensors(files: ModelFiles) -> dict[str, Any]:
 
     Raises:
         ModelUnavailable: the files are no safetensors.
+        BrokenWeights: two of them hold the same tensor.
     """
     from safetensors import SafetensorError, safe_open
 
-    found: dict[str, Any] = {}
+    found: dict[str, Stored] = {}
     for file in files.weights:
         try:
             held = safe_open(str(file), "pt", backend="pread")
         except (OSError, SafetensorError) as error:
             raise ModelUnavailable(f"{file} cannot be read: {first_line(error)}") from None
-        found |= {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
+        if twice := min(found.keys() & held.keys(), default=None):
+            raise BrokenWeights(
+                f"the tensor {twice} stands in {file.name}, and in another of the shards in {files.directory}",
+                "save the model anew with transformers' save_pretrained",
+            )
+        found |= {key: Stored(held, key, key) for key in held.keys()}  # noqa: SIM118 - it is no mapping
     if files.config.get("model_type") in TOWERS:
-        return {own: tensor for key, tensor in found.items() if (own := text_name(key))}
+        return {own: replace(tensor, name=own) for key, tensor in found.items() if (own := text_name(key))}
     return found
 
 

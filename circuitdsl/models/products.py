@@ -8,13 +8,14 @@ Its error is then 1.5 times that of MKL. On effects of edges, which other roundi
 measured, and an MLP takes two thirds of the time.
 
 Products in half precision are fast on processors that have instructions for them. On others they take 2.5 times as long
-as in float32, and there weights are converted for each product, which costs 3 % of it.
+as in float32, and there weights are converted for each product, which costs 3 % of it. They are converted in parts that
+stay in the processor's cache, so that no matrix is in memory a second time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
@@ -34,6 +35,8 @@ PIECE = 256
 GELU_PIECE = 1024
 #: rows for which copying a cut weight is worth while: where it lies in pieces, oneDNN is slower by far than MKL
 COPY_ROWS = 128
+#: numbers of a weight that are converted at once to another number format
+CONVERTED = 2**20
 #: the variable by which oneDNN is told how many shapes to remember, and how many: those of a layer, on several threads
 SHAPES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"
 #: how far oneDNN may be from MKL in the product that is tried, as a share of the largest number
@@ -50,10 +53,11 @@ Gelu = Literal["none", "tanh"]
 def linear(
     x: Float[Tensor, "*rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None
 ) -> Float[Tensor, "*rows out"]:
-    """`x W^T + b`."""
+    """`x W^T + b`, in the number format of `x`, whatever that of the weight is."""
     if _is_slow(x):
-        wide = None if bias is None else bias.float()
-        return linear(x.float(), weight.float(), wide).to(x.dtype)
+        return linear(x.float(), weight, bias).to(x.dtype)
+    if weight.dtype != x.dtype:
+        return in_parts(linear, x, weight, bias)
     return _in_pieces(x, weight, bias) if _large(x, weight) else F.linear(x, weight, bias)
 
 
@@ -64,6 +68,21 @@ def linear_gelu(
     if weight.shape[1] <= GELU_PIECE and _large(x, weight):
         return _one_dnn()(x, _dense(weight), bias, "gelu", [], approximate)
     return F.gelu(linear(x, weight, bias), approximate=approximate)
+
+
+def in_parts(
+    product: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "*rows in"],
+    weight: Float[Tensor, "out in"],
+    bias: Float[Tensor, " out"] | None = None,
+) -> Float[Tensor, "*rows out"]:
+    """`product(x, W) + b`, with some outputs of the weight after the other in the number format of `x`."""
+    out, size = x.new_empty(*x.shape[:-1], len(weight)), max(1, CONVERTED // weight.shape[1])
+    converted = torch.empty_like(weight[:size], dtype=x.dtype)  # the one memory of all parts
+    for start, some in enumerate(weight.split(size)):
+        at = slice(start * size, start * size + len(some))
+        out[..., at] = product(x, converted[: len(some)].copy_(some))
+    return out if bias is None else out.add_(bias)
 
 
 def _is_slow(x: Tensor) -> bool:
@@ -89,7 +108,7 @@ def _in_pieces(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _large(x: Tensor, weight: Tensor) -> bool:
     """Whether a product is one that oneDNN does faster."""
-    if x.numel() * weight.shape[0] < FEWEST or x.device.type != "cpu" or x.dtype != torch.float32:
+    if x.numel() * weight.shape[0] < FEWEST or x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
     if not _is_dense(weight[:, :PIECE]) and x.numel() < COPY_ROWS * x.shape[-1]:
         return False

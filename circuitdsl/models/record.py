@@ -34,7 +34,7 @@ from circuitdsl.models.load import (
     read_whole,
     readable,
 )
-from circuitdsl.models.model import SIZES, Model, device_name, machine, torch_threads
+from circuitdsl.models.model import SIZES, Model, device_name, machine, map_of, torch_threads
 from circuitdsl.models.pretrained import stored_tensors
 from circuitdsl.models.tokenizers import KnownTokenizer, TokenizerNotes, notes_of
 from circuitdsl.ordinary import Unreadable, read_ordinary, write_whole
@@ -52,6 +52,8 @@ SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
 _CODE = ("engine", "measurements", "models", "tasks", "verify")
 #: bytes of a record, at the most; the tokenizer's text is most of them
 RECORD_BYTES = 2 * TOKENIZER_BYTES
+#: numbers of a weight that are compared at once with those in its file
+AT_ONCE = 2**22
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -90,41 +92,49 @@ def open_model(
     revision: str | None = None,
     folder: Path | None = None,
     name: str = "",
+    device_map: str | None = None,
 ) -> Model:
     """A model that was loaded and checked, now or earlier.
 
     Args:
         folder: where records are kept; None keeps none.
         name: what it is called, where that is not its place.
+        device_map: as `load_model` has it.
 
     Raises:
         UserError: what `load_model` raises.
     """
-    name, files = name or str(name_or_dir), files_of(locate(name_or_dir, revision))
+    name, files = name or str(name_or_dir), _knowing(files_of(locate(name_or_dir, revision)), folder)
     own = "torch" not in sys.modules  # a program that has imported torch may have set its number of threads
-    where, kind = device_name(str(device)), dtype_name(dtype)
+    where, kind = device_name(str(device), device_map), dtype_name(dtype)
     file = _record_of(files, where, kind, folder)
     if file and (known := _read(file)):
         if own and not known.threads:
             known = replace(known, threads=torch_threads())
             _keep(file, known)
         return _recalled(name, files, where, kind, known)
-    if _has_logits(files, kind) and (shipped := _read(shipped_for(files))):
+    if _has_logits(files, kind) and not map_of(where) and (shipped := _read(shipped_for(files))):
         view = files.unchanged(partial(_view, name, files, where, kind, shipped))
         import_module("circuitdsl.models.agreement").check_sum(view, view.original)
         made = Model.of(view, _hash(files, kind))
         record: Record | None = replace(shipped, products=made.products, digest=made.digest.hex())
     else:
         view, notes = read_whole(name, files, where, kind)
-        made = Model.of(view, _hash(files, kind))
-        record = files.unchanged(partial(record_of, made, notes, files)) if file else None
+        made = Model.of(view, _hash(files, kind), where if map_of(where) else "")
+        record = files.unchanged(partial(record_of, made, notes, files)) if file and notes else None
     if file and record:
         _keep(file, replace(record, threads=made.threads if own else 0))
     return made
 
 
 def remembered(
-    name_or_dir: str | Path, device: str, dtype: str, revision: str | None, folder: Path, name: str
+    name_or_dir: str | Path,
+    device: str,
+    dtype: str,
+    revision: str | None,
+    folder: Path,
+    name: str,
+    device_map: str | None = None,
 ) -> Model | None:
     """The model that `open_model` gives, where that has a record of it; nothing is loaded, and no weights are fetched.
 
@@ -134,7 +144,7 @@ def remembered(
     directory = locate(name_or_dir, revision, weights=False)
     if not (folder / "models").is_dir() or not weight_files(directory):
         return None
-    where, kind, files = device_name(str(device)), dtype_name(dtype), files_of(directory)
+    where, kind, files = device_name(str(device), device_map), dtype_name(dtype), _knowing(files_of(directory), folder)
     file = _record_of(files, where, kind, folder)
     known = _read(file) if file else None
     return _recalled(name, files, where, kind, known) if known else None
@@ -158,6 +168,11 @@ def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revisi
     from circuitdsl.models.outline import outline
 
     return outline(name_or_dir, dtype, revision)
+
+
+def _knowing(files: ModelFiles, folder: Path | None) -> ModelFiles:
+    """Files whose hashes are kept beside the records."""
+    return replace(files, known=folder and folder / "weights")
 
 
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
@@ -192,7 +207,7 @@ def record_of(model: Model, notes: Notes, files: ModelFiles) -> Record | None:
 
 def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Model:
     """A model whose tensors are read when they are needed."""
-    view = partial(_view, name, files, device, dtype, record)
+    view, whole = partial(_view, name, files, device, dtype, record), lambda: read_whole(name, files, device, dtype)[0]
     return Model(
         **record.sizes,
         **cast("dict[str, Any]", files.hashes),
@@ -204,8 +219,9 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
         products=record.products,
         threads=torch_threads() if "torch" in sys.modules else record.threads,
         tokenizer=_tokenizer(files, record),
-        read=partial(files.unchanged, view),
-        whole=None if _has_logits(files, dtype) else lambda: read_whole(name, files, device, dtype)[0],
+        # of a model over several GPUs, transformers works out what lies where
+        read=whole if map_of(device) else partial(files.unchanged, view),
+        whole=None if _has_logits(files, dtype) else whole,
         shapes=partial(_shapes, name, files, dtype, record),
     )
 
@@ -273,8 +289,10 @@ def _tokenizer(files: ModelFiles, record: Record) -> Any:
 
 def _tensors(notes: Notes, files: ModelFiles) -> dict[str, str] | None:
     """The name that each parameter has in the files; None where one does not stand there as it is."""
-    held, found = stored_tensors(files), {}
+    held, found = stored_tensors(files), dict(notes.as_read)
     for key, value in notes.weights.items():
+        if key in found:
+            continue
         alike = [stored for stored, tensor in held.items() if tensor.get_shape() == list(value.shape)]
         ends = [stored for stored in alike if f".{key}".endswith(f".{stored}") or stored.endswith(f".{key}")]
         same = (s for s in (*ends, *(s for s in alike if s not in ends)) if _same(held[s][...], value))
@@ -285,7 +303,9 @@ def _tensors(notes: Notes, files: ModelFiles) -> dict[str, str] | None:
 
 
 def _same(stored: Any, value: Any) -> bool:
-    return bool((stored.to(value.device, value.dtype) == value).all())
+    """Whether a stored tensor holds the numbers of a weight; they are compared a part at a time."""
+    parts = zip(stored.flatten().split(AT_ONCE), value.flatten().split(AT_ONCE), strict=True)
+    return all(bool((one.to(other.device, other.dtype) == other).all()) for one, other in parts)
 
 
 # --- where a record is -----------------------------------------------------------------------------

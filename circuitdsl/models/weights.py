@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.models.errors import BrokenWeights, UnsupportedModel
-from circuitdsl.models.families import Family, family_of, rotary_by_layer
+from circuitdsl.models.families import BRIDGED, FAMILIES, Family, refuse, rotary_by_layer
 from circuitdsl.models.files import ModelFiles, files_of
-from circuitdsl.models.load import locate, rotary_of
+from circuitdsl.models.load import load_model, locate, rotary_of
 from circuitdsl.models.parts import PORTS, Attention, Block, Norm, Port, Rotary, Transformer, Turns
 from circuitdsl.models.pretrained import (
     configuration,
@@ -214,12 +214,15 @@ def read_weights(name_or_dir: str | Path, revision: str | None = None) -> Attent
         BrokenWeights: attention weights are missing, of the wrong shape, or not finite; the message names them.
     """
     files = files_of(locate(name_or_dir, revision))
+    refuse(str(name_or_dir), files.config.get("model_type"))
+    if files.config.get("model_type") in BRIDGED:
+        return weights_of(load_model(name_or_dir, "cpu", revision=revision))
     return files.unchanged(partial(_read, str(name_or_dir), files))
 
 
 def _read(name: str, files: ModelFiles) -> AttentionWeights:
     directory, config = files.directory, configuration(files)
-    family = family_of(name, config)
+    family = FAMILIES[config.model_type]
     tensors = _Tensors(files)
     refuse_more_layers(directory, sorted(tensors), config)
     layers = tuple(_layer(directory, family, config, tensors, layer) for layer in range(config.num_hidden_layers))

@@ -10,6 +10,9 @@ from functools import cache, partial
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+#: what is a value of JSON as it stands; most values are
+_PLAIN = frozenset((str, int, bool, type(None)))
+
 
 @cache
 def _fields(kind: type) -> tuple[str, ...]:
@@ -19,6 +22,8 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 def plain(value: Any) -> Any:
     """JSON values only: records become objects, tuples lists; a number that is not finite becomes null."""
+    if value.__class__ in _PLAIN:
+        return value
     if names := _fields(value.__class__):
         return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):

@@ -24,7 +24,7 @@ from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.engine.prompts import Means
 from circuitdsl.installed import code_of, version
 from circuitdsl.measurements.requests import Request
-from circuitdsl.models.model import Model
+from circuitdsl.models.model import Model, map_of
 from circuitdsl.models.record import code_digest
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.verify.store import Known, Store, digest
@@ -179,7 +179,8 @@ def machine_of(model: Model) -> str:
     if model.device.startswith("cuda"):
         import torch
 
-        name = torch.cuda.get_device_name(model.device)
+        places = range(torch.cuda.device_count()) if map_of(model.device) else [model.device]
+        name = ", ".join(map(torch.cuda.get_device_name, places))
     return f"{model.device} {name} {model.dtype} {model.products}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +22,7 @@ class Forecast(Shown):
     `seconds` are those if every claim is decided at the first look, and those if one needs all prompts. `edited` are
     those of them that an edit costs again where it changes which nodes or edges belong to the circuit: for the claims
     about the whole circuit. `threads` are those of the trial that the estimate is made from; there the number format
-    took `slower` times as long as float32.
+    took `slower` times as long as float32. `weights_by_device` are bytes, where the model is laid over several GPUs.
     """
 
     circuit: str
@@ -37,6 +37,7 @@ class Forecast(Shown):
     slower: float = 1.0
     new_seconds: float = 0.0
     all_new: str = ""
+    weights_by_device: dict[str, int] = field(default_factory=dict)
 
     @property
     def measurements(self) -> int:
@@ -104,13 +105,13 @@ class Forecast(Shown):
 
     def _work(self) -> Table:
         table = _table("work", "at the first look", "on all prompts")
-        for says, field in (
+        for says, what in (
             ("block-positions recomputed", "block_positions"),
             ("MLPs at one position, for edges via MLPs", "flow_positions"),
             ("tokens through the whole model", "run_tokens"),
             ("passes", "passes"),
         ):
-            least, most = (sum(getattr(getattr(t, side), field) for t in self.tasks) for side in ("least", "most"))
+            least, most = (sum(getattr(getattr(t, side), what) for t in self.tasks) for side in ("least", "most"))
             if most:
                 table.add_row(f"  {says}", f"{least:,}", f"{most:,}")
         table.add_row("  time, estimated", *map(duration, self.seconds), style="bold")
@@ -125,6 +126,7 @@ class Forecast(Shown):
             f"  looks at {looks} prompts: {why}",
             f"  memory: weights {size(self.weights)}, and at most {size(self.memory)} for measuring",
             f"  the time is for this machine as busy as it was in a moment's trial of one layer, on {on}",
+            *self._by_device(),
             *self._half_precision(),
             "  the table leaves out loading the model, and counts nothing as known from earlier runs",
             *self._after_edits(),
@@ -137,6 +139,13 @@ class Forecast(Shown):
                 f"  counted: {ROUNDS[0]} random circuits; where these do not decide, up to {ROUNDS[-1]} are drawn"
             )
         return lines
+
+    def _by_device(self) -> list[str]:
+        """What each of several GPUs holds."""
+        if not self.weights_by_device:
+            return []
+        each = ", ".join(f"{name} {size(number)}" for name, number in self.weights_by_device.items())
+        return [f"  weights by device: {each}; what is measured lies where its layer does"]
 
     def _half_precision(self) -> list[str]:
         """How its speed compares with that of float32."""

@@ -15,7 +15,7 @@ from circuitdsl.engine.count import calibrate
 from circuitdsl.errors import UserError
 from circuitdsl.models.load import device_named
 from circuitdsl.models.model import Model, suitable_threads, torch_threads, use_threads
-from circuitdsl.models.outline import parameters
+from circuitdsl.models.outline import has_outline, parameters, weights_by_device
 from circuitdsl.models.parts import changed
 from circuitdsl.models.record import outline_of, remembered
 from circuitdsl.tasks.dataset import Dataset
@@ -41,8 +41,8 @@ def plan(
 ) -> tuple[Forecast, ...]:
     """What verifying some specs runs, and about how long it takes: a forecast for each circuit that makes claims.
 
-    No weights are loaded, and nothing is measured: one layer of the model's shape is timed. What earlier runs have
-    measured is counted where the cache remembers the model.
+    No weights are loaded but those of a model that is read through a bridge, and nothing is measured: one layer of the
+    model's shape is timed. What earlier runs have measured is counted where the cache remembers the model.
 
     Raises:
         UserError: the specs make no claim, the model's shape is not known, prompts cannot be made, or the memory is too
@@ -57,8 +57,12 @@ def plan(
 def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     name, place, revision = place_of(circuit, session.name)
     with session.busy(f"counting {circuit.name}"):
-        source, device = _remembered(session, circuit), device_named(session.device)
-        model = outline_of(source, place, session.dtype, revision)
+        loaded = session.source_of(circuit) if session.own or not has_outline(place, revision) else None
+        source, on_each = loaded or _remembered(session, circuit), {}
+        if session.device_map is not None:
+            on_each = weights_by_device(place, session.device, session.device_map, session.dtype, revision)
+        device = loaded.parts.device if loaded else device_named("cuda" if on_each else session.device)
+        model = loaded.parts if loaded else outline_of(source, place, session.dtype, revision)
         datasets = {use.name: make_data(circuit, use, model) for use in tasks_in_use(circuit)}
         plans = plans_of(circuit, shape_of(model))
         known = _known(session, circuit, datasets, source)
@@ -69,6 +73,7 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
         use_threads(suitable_threads(model.d_model, device.type, torch_threads()))
         machine = calibrate(model, device)
         single = machine if session.dtype == "float32" else calibrate(changed(model, torch.Tensor.float), device)
+    where = device.type if session.device_map is None else f"{device.type}:{session.device_map}"
     size, shape = parameters(model), {"name": name, "n_layers": model.n_layers, "n_heads": model.n_heads}
 
     def time_of(tasks: Sequence[TaskWork]) -> tuple[float, float]:
@@ -78,10 +83,11 @@ def _forecast(session: Session, circuit: Circuit, early_stop: bool) -> Forecast:
     return Forecast(
         circuit=circuit.name,
         path=circuit.path,
-        model=shape | {"parameters": size, "device": device.type, "dtype": session.dtype},
+        model=shape | {"parameters": size, "device": where, "dtype": session.dtype},
         tasks=work,
         seconds=time_of(work),
         weights=size * torch.finfo(model.dtype).bits // 8,
+        weights_by_device=on_each,
         memory=memory(work, session.memory),
         edited=time_of(work_of_whole),
         threads=torch.get_num_threads(),
@@ -110,12 +116,8 @@ def _known(
 
 
 def _remembered(session: Session, circuit: Circuit) -> Model | None:
-    """The session's own model, or one that was loaded earlier; nothing is loaded now."""
-    if session.store is None:
-        return None
-    if session.own is not None:
-        return session.source_of(circuit)
-    if session.store.folder is None:
+    """A model that was loaded earlier; nothing is loaded now."""
+    if session.store is None or session.store.folder is None:
         return None
     name, place, revision = place_of(circuit, session.name)
-    return remembered(place, session.device, session.dtype, revision, session.store.folder, name)
+    return remembered(place, session.device, session.dtype, revision, session.store.folder, name, session.device_map)

@@ -25,6 +25,8 @@ from circuitdsl.models.model import Model, as_model, restore_threads, use_thread
 from circuitdsl.report.report import Report, Reports
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
     from circuitdsl.api import Spec
     from circuitdsl.engine.prompts import Prompts
     from circuitdsl.models.parts import Transformer
@@ -124,7 +126,7 @@ class Session(AbstractContextManager["Session"]):
     takes a spec, the name of one does as well.
 
     Args:
-        model: a name, a directory or a loaded model, instead of those that specs name.
+        model: a name, a directory, a loaded model or a bridge of TransformerLens, instead of those that specs name.
         device, dtype: where models run, and in which number format.
         cache: use the numbers that earlier runs have measured, and keep new ones.
         memory: bytes that measuring may take beside the model, or a size ("2GB"); by default what is free decides.
@@ -133,6 +135,7 @@ class Session(AbstractContextManager["Session"]):
         busy: entered with a sentence while something is read or searched: a place for a spinner.
         meter: entered while a circuit is measured; gives what to call as `progress`, or None.
         warn: called with a sentence where the cache cannot be used; by default it is a Python warning.
+        device_map: `balanced` or `auto`: models are laid over all GPUs, some layers on each; None for one device.
 
     Raises:
         UserError: an argument is out of range.
@@ -144,6 +147,8 @@ class Session(AbstractContextManager["Session"]):
     channels = _Verb("circuitdsl.verify.upstream", "channels")
     trace = _Verb("circuitdsl.verify.upstream", "trace")
     discover = _Verb("circuitdsl.discover.discover", "drafted")
+    scores = _Verb("circuitdsl.discover.scoring", "scored")
+    curves = _Verb("circuitdsl.discover.curve", "curves")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
@@ -152,7 +157,7 @@ class Session(AbstractContextManager["Session"]):
 
     def __init__(
         self,
-        model: str | Path | Transformer | None = None,
+        model: str | Path | Transformer | TransformerBridge | None = None,
         device: str = "auto",
         dtype: str = "float32",
         *,
@@ -163,16 +168,24 @@ class Session(AbstractContextManager["Session"]):
         busy: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
         meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
         warn: Callable[[str], None] | None = None,
+        device_map: str | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
             raise UsageError(f"progress = {progress!r} is nothing that can be called")
         self.own: Transformer | None = None
         if not isinstance(model, str | Path | None):
+            from circuitdsl.models.load import is_bridge, load_model
             from circuitdsl.models.parts import Transformer
 
-            self.own = model if isinstance(model, Transformer) else None
+            self.own = load_model(model, device, dtype) if is_bridge(model) else model
+            if not isinstance(self.own, Transformer):
+                raise UsageError(
+                    f"a {type(model).__name__} is no model",
+                    "give a name, a directory, what load_model gives, or a bridge",
+                )
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
+        self.device_map = device_map
         self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         #: opens a model in another way, given a circuit, and the model's name, place and revision
@@ -251,7 +264,7 @@ class Session(AbstractContextManager["Session"]):
         def opened(name: str, place: str, revision: str | None) -> Model:
             if self.opened:
                 return self.opened(circuit, name, place, revision)
-            return open_model(place, self.device, self.dtype, revision, folder, name)
+            return open_model(place, self.device, self.dtype, revision, folder, name, self.device_map)
 
         # the program may have changed weights since the last run: its own, or those that `model_of` has given it
         found: Model = as_model(self.own) if self.own else self._named(circuit, opened, "loading")

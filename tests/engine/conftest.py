@@ -8,7 +8,7 @@ import pytest
 
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
-from tests.engine.small_models import FAMILIES, FEW, Case, make_case, save_random
+from tests.engine.small_models import BRIDGED, FAMILIES, FEW, Case, make_case, save_random
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tr
     return get
 
 
-@pytest.fixture(params=examples(FEW, FAMILIES))
+@pytest.fixture(params=examples(FEW, (*FAMILIES, *BRIDGED)))
 def case(request: pytest.FixtureRequest, random_model: Callable[[str], Transformer]) -> Case:
     """Prompts on models that differ, or on a model of every family."""
     return make_case(random_model(request.param))

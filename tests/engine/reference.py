@@ -215,7 +215,12 @@ def _gathered(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"
 
 
 def _post(norm: Norm, whole: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
-    """What a post-norm multiplies every share of a sum by: its gain over the root mean square of the whole sum."""
+    """What a post-norm multiplies every share of a sum by: its gain over the root mean square of the whole sum.
+
+    Where it is no norm, there is the gain alone.
+    """
+    if norm.kind == "none":
+        return norm.gain
     return norm.gain / (whole.square().mean(dim=1, keepdim=True) + norm.eps).sqrt()
 
 

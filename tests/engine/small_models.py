@@ -12,7 +12,7 @@ from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.experiment import Positions, Readout
 from circuitdsl.engine.runs import Runs, run
 from circuitdsl.models.parts import Transformer
-from tests.families import ROWS
+from tests.families import BRIDGED_ROWS, ROWS
 
 #: heads that are wider than their share, a window that every prompt outgrows, and caps that bite
 GEMMA = {
@@ -47,8 +47,11 @@ SIZES = {
 MORE = {"num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 24}
 SIZES |= {kind: MORE | row.sized(3) for kind, row in ROWS.items()}
 FAMILIES = tuple(SIZES)
+SIZES |= {kind: MORE | row.sized(3) for kind, row in BRIDGED_ROWS.items()}
 #: those that differ in more than where they keep their parts
 FEW = tuple(kind for kind in FAMILIES if kind not in ROWS or kind in ("olmo2", "bloom", "mixtral"))
+#: some that are read through a bridge: by a factor, with experts, turned otherwise, with what is added for distances
+BRIDGED = ("granite", "qwen2_moe", "glm4", "mpt")
 #: those whose MLPs are never computed through few directions (`engine.narrow`)
 NEVER_NARROW = (
     *("gpt_neox", "gemma2", "gemma3_text"),

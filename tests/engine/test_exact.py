@@ -27,7 +27,17 @@ from tests.drawing import examples
 from tests.engine import reference
 from tests.engine.bridge import bridge_of
 from tests.engine.random_experiments import experiments
-from tests.engine.small_models import FAMILIES, FEW, LENGTH, NEVER_NARROW, Case, make_case, neurons, save_random
+from tests.engine.small_models import (
+    BRIDGED,
+    FAMILIES,
+    FEW,
+    LENGTH,
+    NEVER_NARROW,
+    Case,
+    make_case,
+    neurons,
+    save_random,
+)
 
 TOLERANCE = 1e-4
 drawn = settings(
@@ -144,7 +154,7 @@ def test_an_mlp_behind_one_head_is_exact_through_few_directions(
     check_drawn(model)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *examples(BRIDGED[:2], BRIDGED)])
 def test_any_experiment_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
     check_drawn(random_model(family))
 

@@ -14,9 +14,10 @@ from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Posi
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.models.parts import Transformer
+from tests.drawing import examples
 from tests.engine.small_models import Case, make_case
 from tests.engine.test_post_norm import hooks, places, published
-from tests.families import ROWS
+from tests.families import BRIDGED_ROWS, ROWS
 
 END = Position("END")
 HEAD, MLP = Node("head", 0, 1), Node("mlp", 1)
@@ -26,7 +27,7 @@ class Published:
     """A family's model as Hugging Face runs it, and the modules that its row names."""
 
     def __init__(self, view: Transformer) -> None:
-        self.model, self.row, self.d_head = published(view), ROWS[view.family], view.d_head
+        self.model, self.row, self.d_head = published(view), {**ROWS, **BRIDGED_ROWS}[view.family], view.d_head
 
     def at(self, layer: int, name: str) -> Any:
         return self.model.get_submodule(self.row.layers)[layer].get_submodule(name)
@@ -46,9 +47,9 @@ class Published:
         ):
             self.logits(tokens)
         if node.kind == "mlp":
-            return seen["mlp"].view(*tokens.shape, -1)
+            return seen["mlp"].view(*tokens.shape, -1) * self.row.times
         own = slice(node.head * self.d_head, (node.head + 1) * self.d_head)
-        share = seen["z"][..., own] @ out.weight[:, own].T
+        share = seen["z"][..., own] @ out.weight[:, own].T * self.row.times
         if not self.row.post:
             return share
         post = self.at(node.layer, self.row.post)
@@ -89,7 +90,7 @@ class Published:
             yield
 
 
-@pytest.fixture(params=list(ROWS))
+@pytest.fixture(params=[*ROWS, *list(BRIDGED_ROWS)[: examples(4, len(BRIDGED_ROWS))]])
 def case(request: pytest.FixtureRequest, random_model: Callable[[str], Transformer]) -> Case:
     return make_case(random_model(request.param), seed=3)
 
@@ -107,7 +108,7 @@ def test_edges_are_what_hooks_make_of_them(case: Case) -> None:
     queries, inputs, logits = Input(Node("head", 2, 2), "q"), Input(Node("mlp", 2), "in"), Input(LOGITS, "in")
     for sender in (HEAD, MLP):
         change = model.written(case.corrupt, sender) - model.written(case.clean, sender)
-        for receiver in (queries, inputs, logits):
+        for receiver in (queries, inputs, *([logits] if model.row.final else [])):
             with model.reading(receiver, change * places(case, END)):
                 wanted = model.logits(case.clean)
             check(case, Experiment(frozenset([Edge(sender, receiver, END)])), wanted, plain)
@@ -119,7 +120,8 @@ def test_knock_outs_are_what_hooks_make_of_them(case: Case, ablate: str) -> None
     model = Published(case.model)
     row, plain = model.row, model.logits(case.clean)
     for node, name in ((HEAD, row.post or row.out), (MLP, row.mlp_out)):
-        change = model.written(case.corrupt, node) * (ablate == "corrupt") - model.written(case.clean, node)
+        term = model.written(case.corrupt, node) * (ablate == "corrupt") - model.written(case.clean, node)
+        change = term / row.times
         with hooks(model.at(node.layer, name).register_forward_hook(lambda _, x, y, by=change: y + by.view_as(y))):
             wanted = model.logits(case.clean)
         experiment = Experiment(sites=frozenset([Site(node, EVERYWHERE)]), ablate=ablate)  # type: ignore[arg-type]

@@ -118,3 +118,19 @@ def test_neurons_of_experts_cannot_be_named(random_model: Callable[[str], Transf
     edge = Edge(Node("mlp", 1, index=3), Input(LOGITS, "in"), Position("END"))
     with pytest.raises(PatchError, match=r"m1 of .* is a mixture of experts, whose neurons cannot be named"):
         effects(case.runs, [Experiment(frozenset([edge]))], case.positions, case.vocabulary)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_logits_of_a_few_tokens_are_not_rounded_in_half_precision(
+    family: str, random_model: Callable[[str], Transformer]
+) -> None:
+    """A step of bfloat16 at the size of a logit would be larger than many effects."""
+    model = random_model(family)
+    half = parts.changed(model, torch.Tensor.bfloat16)
+    resid = torch.randn(3, 2, model.d_model, generator=torch.Generator().manual_seed(0)).bfloat16()
+    tokens = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    exact = parts.changed(half, torch.Tensor.double)
+    found, expected = half.logits_of(resid, tokens), exact.logits_of(resid.double(), tokens)
+    assert found.dtype == torch.float32 and torch.allclose(found, expected.float(), atol=1e-5)
+    whole = half.logits(resid).gather(-1, tokens[:, None].expand(-1, 2, -1))
+    assert not torch.allclose(whole.float(), found, atol=1e-3), "which are rounded"

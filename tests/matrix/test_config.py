@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from circuitdsl.api import SpecError
 from circuitdsl.errors import SPEC_WRONG, UserError
 from circuitdsl.matrix import planning
 from circuitdsl.matrix.config import ConfigError, read
@@ -157,6 +158,18 @@ def test_a_spec_names_no_model_outside_its_folder(lab: Path) -> None:
             plan([Run(("specs/x.circ",))])
         assert plan([Run(("specs/x.circ",))], allow_outside=True)
         assert plan([Run(("specs/x.circ",), ("small",))])[0].instead == "small"  # what the user names is trusted
+
+
+@pytest.mark.parametrize(
+    "written", ['task t = file("../p.jsonl")', 'task t = file("{lab}/p.jsonl")', 'use "../ioi.circ"']
+)
+def test_a_spec_opens_no_file_outside_its_folder(written: str, lab: Path) -> None:
+    (lab / "specs").mkdir()
+    (lab / "p.jsonl").write_text("{}\n")
+    task = written.format(lab=lab)
+    (lab / "specs" / "x.circ").write_text(IOI.replace("task ioi(prompts = 32)", task).replace("S2", "END"))
+    with pytest.raises(SpecError, match=r"outside|out of the folder"):
+        plan([Run(("specs/x.circ",))])
 
 
 def test_ten_thousand_cells_are_planned_with_each_file_read_once(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

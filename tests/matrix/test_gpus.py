@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from circuitdsl.matrix import on_ray
+from circuitdsl.matrix import gpus, on_ray
 from circuitdsl.matrix.cell import Cell
+from circuitdsl.matrix.crew import Crew
+from circuitdsl.matrix.forecast import CellWork
 from circuitdsl.matrix.gpus import Need, need, needs_of
 from circuitdsl.matrix.planning import plan, session_of
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.running import run
 from circuitdsl.matrix.runs import Run
 from circuitdsl.matrix.storage import Directory
-from circuitdsl.matrix.worker import Settings
+from circuitdsl.matrix.worker import Settings, Worker
 from tests.matrix.test_shared import Fakes
 
 GB = 10**9
@@ -45,7 +49,67 @@ def test_a_limit_of_the_user_holds_where_it_is_lower() -> None:
 def test_a_model_that_no_gpu_holds_is_refused_in_a_sentence() -> None:
     found = need("giant", 140 * GB, 2 * GB, 80 * GB)
     assert found.problem == "giant takes about 142.0 GB, and the smallest GPU of the cluster has 80.0 GB"
-    assert "not split over GPUs" in found.hint
+    assert found.hint == (
+        'lay it over 3 GPUs of one machine with device_map = "balanced", take a smaller dtype, or device = cpu'
+    )
+    lacking = need("giant", 500 * GB, 2 * GB, 80 * GB, together=4)
+    assert lacking.problem.endswith("; no machine has more than 4, and it takes 8")
+    assert lacking.hint == "take a smaller dtype, or device = cpu"
+
+
+@pytest.mark.parametrize(
+    ("weights", "measuring", "share"),
+    [(60, 2, 1), (81, 1, 2), (130, 2, 2), (150, 1, 3), (100, 100, 3), (400, 2, 6)],
+)
+def test_a_model_that_may_be_laid_over_gpus_has_as_many_as_its_weights_need(weights, measuring, share) -> None:
+    assert need("m", weights * GB, measuring * GB, 80 * GB, together=8) == Need(float(share))
+
+
+def test_a_device_map_asks_for_several_gpus_where_one_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(cell: Cell, settings: Settings, device: str) -> CellWork:
+        weights = 20 * GB if cell.model == "pocket" else 100 * GB
+        return CellWork(cell.spec, cell.model, "", weights=weights, memory=weights + GB)
+
+    monkeypatch.setattr(gpus, "work_of_cell", planned)
+    cells = [
+        Cell("ioi.circ", model, False, "", 0, {"device_map": word} if word else {}, "", "")
+        for model in ("pocket", "small")
+        for word in ("balanced", "")
+    ]
+    found = needs_of(cells, Settings(), 8, 80 * GB, 4)
+    assert [found[session_of(cell)].share for cell in cells] == [0.5, 0.5, 2, 0]
+    unknown = needs_of(cells, Settings(), 8, 0, 4)  # nobody says how large the GPUs are
+    assert [unknown[session_of(cell)] for cell in cells] == [Need(4.0), Need(1.0)] * 2
+
+
+@pytest.mark.parametrize(("share", "one_gpu"), [(0, False), (0.5, True), (1.0, True), (2.0, False)])
+def test_an_actor_has_the_gpus_of_its_share(share: float, one_gpu: bool) -> None:
+    """Where it has none, a device map is an error, as it is without Ray."""
+
+    class Ray:
+        how: dict[str, Any]
+
+        def remote(self, **how: Any) -> Any:
+            self.how = how
+            return lambda _: SimpleNamespace(remote=lambda settings, *_: settings)
+
+        def get_runtime_context(self) -> Any:
+            return SimpleNamespace(get_node_id=lambda: "home")
+
+    ray = Ray()
+    assert Crew(ray, Settings(), None, {}).made(share).one_gpu == one_gpu
+    assert ray.how["num_gpus"] == share
+
+
+@pytest.mark.parametrize("one_gpu", [False, True])
+def test_a_worker_with_one_gpu_lays_its_model_over_no_other(one_gpu: bool, lab: Path, monkeypatch) -> None:
+    (cell,) = plan([Run(("ioi.circ",), ("pocket",), options={"device_map": "balanced"})])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = Worker(Settings(cache=False, one_gpu=one_gpu)).verify(cell)
+    assert found.error == ("" if one_gpu else NOWHERE)
+
+
+NOWHERE = "there is no CUDA device here, and a device map lays a model over several GPUs"
 
 
 def test_shares_follow_the_memory_that_is_planned(lab: Path) -> None:

@@ -16,7 +16,7 @@ from circuitdsl.errors import UsageError, UserError
 from circuitdsl.matrix import worker
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory
-from circuitdsl.report.report import Reports, read_reports
+from circuitdsl.report.report import read_reports
 from circuitdsl.verify.session import Session
 from tests.matrix.conftest import IOI, run
 
@@ -146,13 +146,9 @@ def test_ctrl_c_loses_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_an_interrupted_report_is_not_kept(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = worker.Worker.verify
-
-    def cut(self, cell, told):
-        made = real(self, cell, told)
-        return replace(made, reports=Reports(replace(each, interrupted=True) for each in made.reports))
-
-    monkeypatch.setattr(worker.Worker, "verify", cut)
+    real = Session.reports
+    cut = lambda *given, **how: [replace(each, interrupted=True) for each in real(*given, **how)]  # noqa: E731
+    monkeypatch.setattr(Session, "reports", cut)
     assert run("verify ioi.circ --seed 0 --seed 1 --results r") == 130
     assert Results(Directory(lab / "r")).records() == []
 

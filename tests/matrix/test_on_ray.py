@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +17,20 @@ from typing import Any
 
 import pytest
 
+from benchmarks import matrix_ray
+from benchmarks.same_reports import differences
 from circuitdsl.cli import matrix
-from circuitdsl.matrix import on_ray
+from circuitdsl.errors import UserError
+from circuitdsl.matrix import crew, on_ray
+from circuitdsl.matrix.cluster import check_answers
+from circuitdsl.matrix.crew import Crew
 from circuitdsl.matrix.gpus import Need
-from circuitdsl.matrix.planning import session_of
+from circuitdsl.matrix.planning import plan, session_of
 from circuitdsl.matrix.results import Results
+from circuitdsl.matrix.runs import Run
 from circuitdsl.matrix.storage import Directory
+from circuitdsl.matrix.worker import Settings
+from circuitdsl.verify import anew
 from circuitdsl.verify.portions import Sizes
 from tests.conftest import ROOT
 from tests.matrix.conftest import IOI, run
@@ -217,6 +226,37 @@ def test_a_driver_that_is_killed_goes_on(lab: Path, cluster, undisturbed) -> Non
     assert {path: path.read_bytes() for path in before} == before  # nothing twice
 
 
+class Small(crew.Remote):
+    """A worker whose memory does not suffice for many numbers at once."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        real = anew.measure_anew
+
+        def measured(prompts: Any, requests: Any, indices: Any) -> Any:
+            if len(requests) * len(indices) > 200:
+                raise MemoryError
+            return real(prompts, requests, indices)
+
+        anew.measure_anew = measured
+
+
+@pytest.mark.long
+def test_where_the_memory_of_workers_runs_out_portions_are_halved(lab: Path, cluster, monkeypatch) -> None:
+    """Prompts then run beside others, which may change a number's last digits."""
+    (lab / "much.circ").write_text(MUCH)
+    line = "verify much.circ --model pocket --seed 0 --seed 1 --no-cache"
+    assert run(f"{line} --results alone") in (0, 1)
+    monkeypatch.setattr(crew, "Remote", Small)
+    asked: list[Any] = []
+    real = Crew.memory
+    monkeypatch.setattr(Crew, "memory", lambda self, cell: asked.append(cell) or real(self, cell))
+    assert run(f"{line} --results r --ray {cluster.address}") in (0, 1)
+    assert len(asked) > 10  # what whole cells were too much for was asked in pieces
+    apart = differences(kept(lab), kept(lab, "alone"))
+    assert apart == [] and len(kept(lab)) == 2
+
+
 @pytest.mark.long
 def test_a_model_that_one_machine_lacks_is_verified_on_another(lab: Path, cluster, another, tmp_path_factory) -> None:
     another(HOME=str(tmp_path_factory.mktemp("empty")))
@@ -272,6 +312,62 @@ def test_workers_with_a_quarter_of_a_gpu_work_side_by_side(lab: Path, cluster, m
     cluster.remove_node(node)
     assert most[0] == 4
     assert {record.state for record in Results(Directory(lab / "r")).records()} == {"done"} and len(kept(lab)) == 16
+
+
+@pytest.mark.long
+def test_a_cluster_that_asks_for_a_token_lets_nobody_in_without_it(lab: Path, tmp_path_factory) -> None:
+    """In processes of their own, since Ray reads what it needs for this once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    home = str(tmp_path_factory.mktemp("home"))
+    asks = os.environ | {"HOME": home, "RAY_AUTH_MODE": "token", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    start = "-m ray.scripts.scripts start --head --block --num-cpus 1 --include-dashboard false --port"
+    head = [sys.executable, *start.split(), address[10:], "--node-ip-address", "127.0.0.1"]
+    started = subprocess.Popen(head, env=asks | {"RAY_AUTH_TOKEN": "right" * 8}, start_new_session=True, stdout=-3)
+    try:
+        _until(lambda: not _unanswered(address))
+        line = [sys.executable, "-m", "circuitdsl", "verify", "ioi.circ", "--results", "r", "--ray", address]
+        done = {
+            token: subprocess.run(line, env=asks | {"RAY_AUTH_TOKEN": token * 8}, capture_output=True, text=True)
+            for token in ("wrong", "right")
+        }
+    finally:
+        started.terminate()
+        started.wait()
+    assert done["wrong"].returncode == 3 and "Traceback" not in done["wrong"].stderr
+    assert "where it asks for a token, set RAY_AUTH_MODE=token" in done["wrong"].stderr
+    assert done["right"].returncode in (0, 1) and len(kept(lab)) == 1
+
+
+def _unanswered(address: str) -> bool:
+    try:
+        check_answers(address)
+    except UserError:
+        return True
+    return False
+
+
+def test_workers_that_are_started_here_answer_to_a_token(tmp_path: Path) -> None:
+    """Ray's usual, which stays as it is: with nothing said, a token is made and asked for."""
+    code = "from circuitdsl.matrix.cluster import *; import os; ray = ray_itself()\n"
+    code += "with connected(ray, HERE): print(os.environ['RAY_AUTH_MODE'])"
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    where = unset | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    assert subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True).stdout == "token\n"
+    assert (tmp_path / ".ray" / "auth_token").stat().st_size > 20
+
+
+@pytest.mark.long
+def test_a_soak_with_killed_workers(lab: Path, monkeypatch) -> None:
+    """Twelve of the 200 cells of `benchmarks/matrix_ray.py`: some are verified whole, and some in portions."""
+    (lab / "much.circ").write_text(MUCH)
+    cells = plan([Run(("ioi.circ", "much.circ"), ("pocket", "small"), seeds=(0, 1, 2))])
+    settings = Settings(cache=False, sizes=Sizes(1e-3, runs=0))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
+    with matrix_ray.cluster(2) as address:
+        found = matrix_ray.soak(cells, address, settings, lab, every=1.0, most=3)
+    assert (found.cells, found.lost, found.twice, found.apart) == (12, 0, 0, ())
+    assert found.killed >= 2
 
 
 def test_workers_are_started_here_where_no_address_is_given(lab: Path, capsys) -> None:

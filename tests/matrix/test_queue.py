@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from benchmarks.matrix import Measured, simulated
 from circuitdsl.errors import UserError
+from circuitdsl.matrix import cluster
 from circuitdsl.matrix.cell import Cell
 from circuitdsl.matrix.cluster import check_answers
 from circuitdsl.matrix.planning import session_of
 from circuitdsl.matrix.queue import Queue
+from circuitdsl.matrix.worker import Verified
 from tests.matrix.conftest import run
 
 
@@ -77,6 +83,29 @@ def test_an_address_that_nobody_answers_is_said_at_once(address: str) -> None:
         check_answers(address)
 
 
-def test_an_address_that_somebody_answers_is_taken() -> None:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\0\0\x06\x04\0\0\0\0\0", None),  # settings, as any gRPC server sends them
+        (b"HTTP/1.1 400 Bad Request\r\n", "what answers at .* is not Ray"),
+        (b"", "nobody answers at .*: timed out"),
+    ],
+)
+def test_what_answers_at_an_address_is_ray(answer: bytes, said: str | None, monkeypatch) -> None:
+    """Ray itself would wait for minutes where something else answers, or nothing."""
+    monkeypatch.setattr(cluster, "ANSWERS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        check_answers(f"127.0.0.1:{server.getsockname()[1]}")
+        answering = threading.Thread(target=lambda: server.accept()[0].sendall(answer) if answer else None)
+        answering.start()
+        with nullcontext() if said is None else pytest.raises(UserError, match=said):
+            check_answers(f"127.0.0.1:{server.getsockname()[1]}")
+        answering.join()
+
+
+def test_with_many_workers_the_driver_does_little_more_for_a_cell() -> None:
+    """On the benchmark's clock, on which the CPU seconds of the driver pass."""
+    sent = pickle.dumps(Verified(Cell("s", "m")))
+    known = {"m": [Measured(1 + tenths / 10, 0.1, sent) for tenths in range(20)]}
+    few, many = simulated(1024, 8, known), simulated(1024, 512, known)
+    assert many.driver < 10 * few.driver
+    assert many.makespan < 2 * many.ideal and many.loads < 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,6 @@ from circuitdsl.matrix import worker
 from circuitdsl.matrix.cell import Cell, ClaimRow, Record
 from circuitdsl.matrix.results import Results
 from circuitdsl.matrix.storage import Directory, InMemory, Remote, storage
-from circuitdsl.report.report import Reports
 from tests.conftest import ROOT
 from tests.matrix.conftest import run
 
@@ -92,7 +92,7 @@ def test_a_failure_takes_no_cell_from_a_process_that_did_it(lab: Path, monkeypat
 def test_a_record_comes_back_whatever_its_interval(ci: tuple[float, float] | None) -> None:
     row = ClaimRow("c", 1, "a claim", "t", "undecided", "why", "effect", math.nan if ci is None else 0.1, ci, "gap")
     kept, record = InMemory(), Record(Cell("s", "m"), "done", (row,))
-    Results(kept).keep(record, Reports(()))
+    Results(kept).keep(record)
     (found,) = Results(kept).records()
     assert found == (replace(record, claims=(replace(row, value=None),)) if ci is None else record)
 
@@ -101,7 +101,7 @@ def test_what_is_done_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is looked at again: another process may have done it meanwhile."""
     kept = InMemory()
     for seed, state in enumerate(("done", "done", "failed")):
-        Results(kept).keep(Record(Cell("s", "m", seed=seed), state, report="reports/x.json"), Reports(()))
+        Results(kept).keep(Record(Cell("s", "m", seed=seed), state))
     read, real = [], InMemory.read
     monkeypatch.setattr(InMemory, "read", lambda self, name: read.append(name) or real(self, name))
     results = Results(kept)
@@ -159,6 +159,36 @@ def test_a_store_that_does_not_answer_is_said(address: str, said: str, memory, m
     monkeypatch.setattr(type(memory), "ls", refused)
     assert run(f"verify ioi.circ --results {address}") == 3
     assert said in capsys.readouterr().err
+
+
+def test_nothing_of_a_directory_is_unpickled(lab: Path, capsys) -> None:
+    """A pickle where a record or a report should be is named, and stays closed; one under another name is no matter."""
+
+    class Opened:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(lab / "opened"),)
+
+    line = "verify ioi.circ --model small --seed 0 --seed 1 --results r"
+    assert run(line) in (0, 1)
+    records = sorted((lab / "r/cells").iterdir())
+    for name in ("index.json", "table.csv", "cells/other.pkl", f"reports/{records[0].name}"):
+        (lab / "r" / name).write_bytes(pickle.dumps(Opened()))
+    assert run(f"{line} --resume") in (0, 1) and json.loads((lab / "r/index.json").read_text())
+    records[1].write_bytes(pickle.dumps(Opened()))
+    capsys.readouterr()
+    assert run(f"{line} --resume") == 3
+    assert f"cannot read {records[1].relative_to(lab)}" in capsys.readouterr().err
+    assert run(f"view r/reports/{records[0].name} -o x.html") in (2, 3)
+    assert not (lab / "opened").exists()
+
+
+@pytest.mark.parametrize("report", ["//elsewhere.example/x", "javascript:alert(1)", "../../secret.json"])
+def test_a_record_leads_to_its_own_report_alone(report: str) -> None:
+    kept, record = InMemory(), Record(Cell("s", "m"), "done")
+    Results(kept).keep(record)
+    (name,) = kept
+    kept[name] = kept[name].replace('"report": ""', json.dumps({"report": report})[1:-1])
+    assert json.loads(kept[name])["report"] == report and Results(kept).records() == []
 
 
 def test_without_fsspec_it_is_said_what_to_install(lab: Path, monkeypatch, capsys) -> None:

@@ -11,6 +11,7 @@ import json
 import random
 import re
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from circuitdsl.models.original import TOLERANCE
 from circuitdsl.models.pretrained import attention_by
 from circuitdsl.models.weights import read_weights
 from tests.drawing import examples
+from tests.families import BRIDGED_ROWS
 from tests.models.test_load import KINDS, SMALL
 
 #: lengths of the prompts that are compared: within and beyond every window below
@@ -57,6 +59,27 @@ FOREIGN: dict[str, list[Any]] = {
     "per_layer_config": [{"0": {"sliding_window": 4}}, {"1": {"skip": ["self_attn"]}}, {"0": {"intermediate_size": 8}}],
     "attn_implementation": ["nothing"],
 }
+#: what a family's own options may be besides true, false and nothing
+SCALED = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 6}
+UNUSUAL: dict[str, list[Any]] = {
+    "head_dim": [6, 12],
+    "sliding_window": [3],
+    "window_size": [3],
+    "attn_logit_softcapping": [0.7],
+    "final_logit_softcapping": [1.5],
+    "clip_qkv": [0.5],
+    "rotary_dim": [2],
+    "rotary_pct": [0.5],
+    "partial_rotary_factor": [0.5],
+    "rope_parameters": [
+        {"rope_type": "linear", **SCALED},
+        {"rope_type": "yarn", **SCALED},
+        {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, **SCALED},
+    ],
+    "tie_word_embeddings": [True, False],
+}
+
+BRIDGED = {kind: {"hidden_size": 24, "num_attention_heads": 3, **row.sized(2)} for kind, row in BRIDGED_ROWS.items()}
 
 
 def save(kind: str, path: Path, options: dict[str, Any]) -> bool:
@@ -64,7 +87,9 @@ def save(kind: str, path: Path, options: dict[str, Any]) -> bool:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.for_model(kind, **{**WIDE, **KINDS[kind], **options})
+        config = AutoConfig.for_model(
+            kind, **deepcopy({**WIDE, **{**KINDS, **BRIDGED}[kind], **options})
+        )  # it keeps what it is given
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)
     except Exception:
@@ -100,9 +125,9 @@ def judge(path: Path) -> str:
 
 
 def own(kind: str) -> dict[str, list[Any]]:
-    """Every flag of a family's configuration both ways, and None for numbers that can be left out.
+    """Every flag of a family's configuration both ways, None for numbers that can be left out, and what is unusual.
 
-    Those that all families have are looked at with one of them.
+    Flags that all families have are looked at with one of them.
     """
     from transformers import AutoConfig, PreTrainedConfig
 
@@ -113,8 +138,12 @@ def own(kind: str) -> dict[str, list[Any]]:
         values: list[Any] = [True, False] if "bool" in kinds else []
         if "None" in kinds and kinds & {"int", "float", "bool"}:
             values.append(None)
-        if values and (kind == "llama" or field.name not in common):
+        if field.name in UNUSUAL:
+            found[field.name] = [*values, *UNUSUAL[field.name]]
+        elif values and (kind == "llama" or field.name not in common):
             found[field.name] = values
+    if "rope_parameters" in found:  # most of these families read it, whether or not it is an option of theirs
+        found["head_dim"] = UNUSUAL["head_dim"]
     return found
 
 
@@ -127,6 +156,15 @@ def test_a_familys_own_flags(kind: str, tmp_path: Path) -> None:
     options += [{name: drawn.choice(values) for name, values in flags.items()} for _ in range(4)]
     places = [tmp_path / str(i) for i, each in enumerate(options) if save(kind, tmp_path / str(i), each)]
     assert [judge(place) for place in places].count("loaded") > examples(1, len(flags))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", sorted(BRIDGED.keys() - {"mpt"}))  # that calls the longest prompt otherwise
+def test_a_bridged_familys_own_flags(kind: str, tmp_path: Path) -> None:
+    flags = own(kind)
+    options = [{name: value} for name, values in flags.items() for value in values]
+    places = [tmp_path / str(i) for i, each in enumerate(options) if save(kind, tmp_path / str(i), each)]
+    assert [judge(place) for place in places].count("loaded") > len(options) / 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

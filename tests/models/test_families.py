@@ -19,16 +19,25 @@ from circuitdsl import cli
 from circuitdsl.errors import UserError
 from circuitdsl.models.agreement import forward
 from circuitdsl.models.errors import UnsupportedModel
-from circuitdsl.models.families import FAMILIES, REFUSED
+from circuitdsl.models.families import BRIDGED, FAMILIES, REFUSED
 from circuitdsl.models.load import load_model, vocabulary_size
+from circuitdsl.models.outline import outline
 from circuitdsl.models.parts import Attention, Linear
 from circuitdsl.models.towers import TOWERS
 from circuitdsl.models.weights import read_weights
-from tests.families import ROWS
 from tests.models.test_load import KINDS, SMALL, edit_config, save
 
 #: what is particular to a family, read otherwise
 HEADS: dict[str, Callable[[Attention], Attention]] = {
+    "gpt2": lambda attn: replace(attn, scale=1.0),
+    "gpt_neox": lambda attn: replace(attn, k=attn.q),
+    "llama": lambda attn: replace(attn, scale=1.0),
+    "mistral": lambda attn: replace(attn, window=None),
+    "qwen2": lambda attn: replace(attn, q=Linear(attn.q.weight)),
+    "qwen3": lambda attn: replace(attn, q_norm=None),
+    "gemma": lambda attn: replace(attn, scale=1.0),
+    "gemma2": lambda attn: replace(attn, softcap=None),
+    "gemma3_text": lambda attn: replace(attn, k_norm=attn.q_norm),
     "gpt_neo": lambda attn: replace(attn, scale=attn.d_head**-0.5),
     "gptj": lambda attn: replace(attn, q=as_stored(attn.q, attn.d_head)),
     "phi": lambda attn: replace(attn, k_norm=attn.q_norm),
@@ -45,6 +54,9 @@ HEADS: dict[str, Callable[[Attention], Attention]] = {
     "falcon": lambda attn: replace(attn, distances=replace(attn.distances, scale=2 * attn.distances.scale)),
 }
 MLPS: dict[str, Callable[[Any], Any]] = {
+    "gpt2": lambda mlp: replace(mlp, act=F.relu),
+    "llama": lambda mlp: replace(mlp, up=mlp.gate, gate=mlp.up),
+    "gemma2": lambda mlp: replace(mlp, post=None),
     "mixtral": lambda mlp: replace(mlp, to_one=False),
     "olmoe": lambda mlp: replace(mlp, chosen=2),
     "olmo2": lambda mlp: replace(mlp, post=None),
@@ -52,6 +64,9 @@ MLPS: dict[str, Callable[[Any], Any]] = {
     "opt": lambda mlp: replace(mlp, act=F.gelu),
 }
 ABOUT: dict[str, dict[str, Any]] = {
+    "gpt_neox": {"parallel": False},
+    "gemma": {"embed_scale": 1.0},
+    "gemma2": {"softcap": None},
     "bloom": {"embed_norm": None},
     "falcon": {"parallel": True},
     "gptj": {"parallel": False},
@@ -74,25 +89,28 @@ def as_stored(each: Linear, d_head: int) -> Linear:
 
 
 def test_every_family_is_tested_and_a_reader_of_it_broken() -> None:
-    assert set(KINDS) == set(FAMILIES)
-    assert set(ROWS) == set(HEADS)
+    assert set(KINDS) == set(FAMILIES) == set(HEADS)
 
 
 def test_every_family_stands_in_the_table_and_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "--families"]) == 0
     listed = capsys.readouterr().out
     table = (Path(__file__).parents[2] / "docs" / "own-model.md").read_text()
-    for kind in (*FAMILIES, *TOWERS):
+    for kind in (*FAMILIES, *TOWERS, *BRIDGED):
         assert f"`{kind}`" in table and re.search(rf"^  {kind} ", listed.split("refused:")[0], re.MULTILINE)
     for kind, why in REFUSED.items():
         assert re.search(rf"^  {kind} +it {re.escape(why)}$", listed.split("refused:")[1], re.MULTILINE)
 
 
-def test_a_family_that_is_known_to_be_out_of_reach_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_family_that_is_known_to_be_out_of_reach_is_refused_before_anything_is_read(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(UnsupportedModel, match=r"is a gpt_oss model, which adds a learned number .* \(a sink\)"):
-        load_model(tmp_path, device="cpu")
+    for read in (load_model, read_weights, outline):
+        with pytest.raises(UnsupportedModel, match=rf"is a {kind} model, which {re.escape(REFUSED[kind])}$"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "field", "change"), CASES, ids=[f"{kind}-{field}" for kind, field, _ in CASES])

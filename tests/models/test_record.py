@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.pocket_record import SPECS, made
 from circuitdsl.api import loads
 from circuitdsl.errors import UserError
+from circuitdsl.models import files as files_module
 from circuitdsl.models import record
 from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
 from circuitdsl.models.files import files_of
@@ -414,3 +416,57 @@ def test_what_is_loaded_is_known(pocket) -> None:
     model = Model.of(pocket)
     assert model.parts is pocket and model.is_read and (model.device, model.dtype) == ("cpu", "float32")
     assert model.digest == Model.of(load_model("pocket", "cpu")).digest
+
+
+# --- hashes of large files --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every file counts as large and as written long ago; the files that are hashed from now on."""
+    hashed: list[Path] = []
+    true = files_module._file_sha256
+    monkeypatch.setattr(files_module, "LARGE", 1)
+    monkeypatch.setattr(files_module, "_TELLS", -(10**18))
+    monkeypatch.setattr(files_module, "_file_sha256", lambda file: hashed.append(file) or true(file))
+    return hashed
+
+
+def test_a_large_file_is_hashed_once(copy: Path, folder: Path, large: list[Path]) -> None:
+    first = open_model(copy, "cpu", folder=folder)
+    assert large == [copy / "model.safetensors"]
+    again = open_model(copy, "cpu", folder=folder)
+    assert large == [copy / "model.safetensors"] and not again.is_read
+    assert again.sha256 == first.sha256 == hashlib.sha256((copy / "model.safetensors").read_bytes()).hexdigest()
+    open_model(copy, "cpu")
+    assert len(large) == 2, "without a folder nothing is known"
+
+
+@pytest.mark.parametrize("what", ["weights", "the same numbers", "another place", "damage", "no hash", "a folder"])
+def test_a_large_file_that_may_be_another_is_hashed_anew(
+    what: str, copy: Path, folder: Path, large: list[Path], tmp_path: Path
+) -> None:
+    first = open_model(copy, "cpu", folder=folder)
+    (kept,) = (folder / "weights").iterdir()
+    place, held = copy, load_file(copy / "model.safetensors")
+    match what:
+        case "weights":
+            times = (copy / "model.safetensors").stat()
+            held["model.norm.weight"] += 1
+            save_file(held, copy / "model.safetensors", {"format": "pt"})
+            os.utime(copy / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nothing had changed
+        case "the same numbers":
+            save_file(held, copy / "model.safetensors", {"format": "pt"})
+        case "another place":
+            place = Path(shutil.copytree(copy, tmp_path / "elsewhere"))
+        case "damage":
+            kept.write_text(kept.read_text().replace(first.sha256[:4], "0000" if first.sha256[0] != "0" else "1111"))
+        case "no hash":
+            kept.write_text("x" * 10_000)
+        case _:
+            kept.unlink()
+            kept.mkdir()
+    again = open_model(place, "cpu", folder=folder)
+    assert len(large) == 2
+    assert again.sha256 == hashlib.sha256((place / "model.safetensors").read_bytes()).hexdigest()
+    assert (again.sha256 == first.sha256) == (what != "weights")

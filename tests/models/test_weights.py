@@ -146,5 +146,5 @@ def test_fewer_layers_than_the_files_have_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_families_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="is a codegen model; the families known are"):
-        read_weights(save("codegen", tmp_path / "codegen", n_layer=1, n_head=4, rotary_dim=4))
+    with pytest.raises(UnsupportedModel, match="is a biogpt model, which is not known"):
+        read_weights(save("biogpt", tmp_path))

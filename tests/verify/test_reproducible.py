@@ -18,6 +18,7 @@ from circuitdsl.engine import workers
 from circuitdsl.engine.readers import metric
 from circuitdsl.engine.tally import Tally
 from circuitdsl.measurements.requests import Request
+from circuitdsl.models import devices
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.report.report import Report
@@ -25,7 +26,7 @@ from circuitdsl.verify.anew import measure_anew
 from circuitdsl.verify.measure import Series
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import prompts_by_task
-from tests.far_device import far_device, sent
+from tests.far_device import FAR, FARTHER, far_device, sent, spread
 
 MEASURED = Path(__file__).parents[1] / "fixtures" / "measured.circ"
 #: enough for every claim to be measured
@@ -96,12 +97,15 @@ def test_numbers_do_not_depend_on_the_process(here: Report) -> None:
 
 
 @pytest.mark.slow
-def test_numbers_do_not_depend_on_the_device(here: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one that is only pretended: it has the CPU's numbers, and none of its forgiveness."""
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_numbers_do_not_depend_on_the_device(count: int, here: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that is only pretended, or two: it has the CPU's numbers, and none of its forgiveness."""
     model = load_model("pocket", device="cpu")
+    monkeypatch.setattr(devices, "_ORDER", {FAR: 0, FARTHER: 1} if count == 2 else {})
     with far_device(monkeypatch) as device:
-        far = api.load(MEASURED).verify(model=sent(model), cache=False, prompts=PROMPTS)
-    assert device.ran > 10_000
+        there = sent(model) if count == 1 else spread(model)
+        far = api.load(MEASURED).verify(model=there, cache=False, prompts=PROMPTS)
+    assert device.ran > 10_000 and bool(device.moves) == (count == 2)
     assert_same(here, far, 1e-4)
 
 

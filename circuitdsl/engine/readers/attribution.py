@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,12 +12,13 @@ from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.metrics import padded
 from circuitdsl.engine.path_patching import patched_terms, terms_at_end
 from circuitdsl.engine.prompts import Array, Batch, Numbers
+from circuitdsl.engine.workers import measuring
 from circuitdsl.measurements.attribution import Attribution
 from circuitdsl.measurements.requests import Request
 from circuitdsl.models.parts import Norm, Transformer
 
 
-@torch.inference_mode()
+@measuring()
 def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numbers]:
     """In logits, summed over nodes.
 
@@ -39,7 +39,7 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
     return found
 
 
-@torch.inference_mode()
+@measuring()
 def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
     """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
     logits = _logits(batch, terms_at_end(batch.model, run.cache, request.nodes))

@@ -8,11 +8,16 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+import torch
+
+from circuitdsl.models.devices import several
 from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.families._bridged import BRIDGED
 from circuitdsl.models.families._family import Family, Weights
 from circuitdsl.models.families._refused import REFUSED
 from circuitdsl.models.original import Original
 from circuitdsl.models.parts import Block, Rotary, Transformer
+from circuitdsl.models.towers import TOWERS
 
 #: by Hugging Face's `model_type`: what each file of this package gives as its `FAMILIES`
 FAMILIES: dict[str, Family] = {
@@ -24,22 +29,24 @@ FAMILIES: dict[str, Family] = {
 
 
 def refuse(name: str, kind: Any) -> None:
-    """Raise `UnsupportedModel` where a family (a `model_type`) is known not to be expressible."""
+    """Raise `UnsupportedModel` where a family (a `model_type`) is not known, or known not to be expressible."""
     if isinstance(kind, str) and kind in REFUSED:
         raise UnsupportedModel(f"{name} is a {kind} model, which {REFUSED[kind]}")
+    if isinstance(kind, str) and kind not in {**FAMILIES, **BRIDGED, **TOWERS}:
+        raise UnsupportedModel(
+            f"{name} is a {kind} model, which is not known",
+            "circuitdsl models --families lists the families that are known",
+        )
 
 
-def family_of(name: str, config: Any) -> Family:
-    """The family that a model's configuration names.
-
-    Raises:
-        UnsupportedModel: it is not known.
-    """
-    refuse(name, config.model_type)
-    if config.model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UnsupportedModel(f"{name} is a {config.model_type} model; the families known are {known}")
-    return FAMILIES[config.model_type]
+def refuse_changing(name: str, config: Any, rotary: Mapping[str, Rotary]) -> None:
+    """Raise `UnsupportedModel` where rotary frequencies change with the prompt's length."""
+    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
+    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
+    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
+        raise UnsupportedModel(
+            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
+        )
 
 
 def rotary_by_layer(name: str, config: Any, rotary: Mapping[str, Rotary]) -> list[Rotary | None]:
@@ -48,12 +55,7 @@ def rotary_by_layer(name: str, config: Any, rotary: Mapping[str, Rotary]) -> lis
     Raises:
         UnsupportedModel: the frequencies change with the prompt's length.
     """
-    given = (getattr(config, "rope_parameters", None) if rotary else None) or {}
-    kinds = [each.get("rope_type", "default") for each in (given, *given.values()) if isinstance(each, dict)]
-    if changing := [kind for kind in kinds if kind in ("dynamic", "longrope")]:  # they would make cached keys wrong
-        raise UnsupportedModel(
-            f"{name} scales its rotary positions with the prompt's length ({changing[0]}), which is not known"
-        )
+    refuse_changing(name, config, rotary)
     layers = range(config.num_hidden_layers)
     return [rotary["" if "" in rotary else config.layer_types[layer]] if rotary else None for layer in layers]
 
@@ -70,29 +72,32 @@ def read_parts(
     """The view of a Hugging Face model.
 
     Args:
-        config: its configuration.
+        config: its configuration, of one of `FAMILIES`.
         weights: its parameters under their published names.
         rotary: its rotary frequencies by kind of layer (see `config.layer_types`), or under "" those of all layers.
         original: the model itself.
         hashes: of the files that it is read from, as `ModelFiles.hashes` has them.
 
     Raises:
-        UnsupportedModel: the family is not known, or the model uses something that the view cannot express.
+        UnsupportedModel: the model uses something that the view cannot express.
     """
-    family = family_of(name, config)
+    family = FAMILIES[config.model_type]
     for refusal in family.refused:
         if refusal.has(config):
             raise UnsupportedModel(f"{name} {refusal.why}")
     embed, positions, unembed = family.names
-    blocks = []
+    blocks, there = [], dict[tuple[Rotary, torch.device], Rotary]()  # where a model lies on several devices
     turned = rotary if family.rotary(config) else {}  # Falcon has frequencies that it does not use, where it has ALiBi
     for layer, turning in enumerate(rotary_by_layer(name, config, turned)):
         norm, attn = family.heads(config, weights, layer)
         if turning:
-            attn = replace(attn, rotary=turning)
+            place = turning, attn.o.weight.device
+            there[place] = there.get(place) or replace(turning, inv_freq=turning.inv_freq.to(place[1]))
+            attn = replace(attn, rotary=there[place])
         blocks.append(Block(norm, attn, *family.mlp(config, weights, layer)))
     if not blocks:
         raise UnsupportedModel(f"{name} has no layers (see its config.json)")
+    several([weights[f"{embed}.weight"].device, *(block.device for block in blocks)])
     about = {
         "parallel": False,
         "n_ctx": getattr(config, "max_position_embeddings", 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -94,3 +95,17 @@ def no_norm(reader: Tensor) -> Norm:
 
 def rms_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("rms", weights[f"{name}.weight"], None, eps)
+
+
+def apart(each: Linear, d_head: int, turned: int) -> Linear:
+    """Queries or keys with the even ones of the numbers that are turned first, then the odd ones, then the rest.
+
+    Products of queries and keys are the same in any order. In this one a number is turned with the one that stands
+    half of them further on, where a model turns neighbouring numbers.
+    """
+    order = torch.cat((torch.arange(0, turned, 2), torch.arange(1, turned, 2), torch.arange(turned, d_head)))
+
+    def ordered(stored: Tensor) -> Tensor:
+        return stored.unflatten(0, (-1, d_head))[:, order.to(stored.device)].flatten(0, 1)
+
+    return Linear(ordered(each.weight), None if each.bias is None else ordered(each.bias))

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from circuitdsl.models.families._family import BIAS_IN_POST_NORM, Refusal, Weights
 from circuitdsl.models.families.llama import LLAMA, gated, heads, typed
 from circuitdsl.models.parts import Attention, Mlp, Norm
@@ -14,6 +16,11 @@ from circuitdsl.models.parts import Attention, Mlp, Norm
 def _norm(weights: Weights, name: str, eps: float) -> Norm:
     """Gemma stores gains less one, and multiplies by them in single precision."""
     return Norm("rms", 1 + weights[f"{name}.weight"].float(), None, eps)
+
+
+def _scale(config: Any, w: Weights) -> float:
+    """What embeddings are multiplied by, rounded as transformers stores it."""
+    return float(torch.tensor(config.hidden_size**0.5, dtype=w["model.embed_tokens.weight"].dtype))
 
 
 def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
@@ -40,7 +47,7 @@ _GEMMA = LLAMA._replace(
     heads=partial(heads, norm=_norm),
     mlp=_mlp,
     final_norm=lambda config, w: _norm(w, "model.norm", config.rms_norm_eps),
-    about=lambda config, w: {"embed_scale": config.hidden_size**0.5},
+    about=lambda config, w: {"embed_scale": _scale(config, w)},
 )
 _GEMMA2 = _GEMMA._replace(
     title="Gemma 2",
@@ -53,7 +60,7 @@ _GEMMA2 = _GEMMA._replace(
         ),
         BIAS_IN_POST_NORM,
     ),
-    about=lambda config, w: {"embed_scale": config.hidden_size**0.5, "softcap": config.final_logit_softcapping},
+    about=lambda config, w: {"embed_scale": _scale(config, w), "softcap": config.final_logit_softcapping},
 )
 _GEMMA3 = _GEMMA2._replace(
     title="Gemma 3 (text)",

@@ -7,19 +7,8 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.families._family import Family, Weights, activation, layer_norm, linear
-from circuitdsl.models.parts import Attention, Linear, Mlp, Norm, Rotary
-
-
-def _apart(each: Linear, d_head: int, turned: int) -> Linear:
-    """Queries or keys with the even ones of the numbers that are turned first, then the odd ones, then the rest.
-
-    Products of queries and keys are the same in any order. In this one a number is turned with the one that stands
-    half of them further on, as in the other families.
-    """
-    order = torch.cat((torch.arange(0, turned, 2), torch.arange(1, turned, 2), torch.arange(turned, d_head)))
-    weight = each.weight.unflatten(0, (-1, d_head))
-    return Linear(weight[:, order.to(weight.device)].flatten(0, 1))
+from circuitdsl.models.families._family import Family, Weights, activation, apart, layer_norm, linear
+from circuitdsl.models.parts import Attention, Mlp, Norm, Rotary
 
 
 @cache
@@ -33,7 +22,7 @@ def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     n_heads, turned = config.num_attention_heads, config.rotary_dim
     d_head = config.hidden_size // n_heads
     q, k, v, o = (linear(w, f"{at}.attn.{x}_proj") for x in ("q", "k", "v", "out"))
-    q, k = _apart(q, d_head, turned), _apart(k, d_head, turned)
+    q, k = apart(q, d_head, turned), apart(k, d_head, turned)
     rotary = _rotary(turned, q.weight.device)
     attn = Attention(q, k, v, o, n_heads, n_heads, d_head, d_head**-0.5, rotary=rotary)
     return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), attn

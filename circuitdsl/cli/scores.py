@@ -1,0 +1,110 @@
+"""`score`, `import` and `export`: circuits as the field exchanges them, lists of edges with a score each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from circuitdsl.cli.arguments import Verbs, add_circuit, add_session, add_spec, session
+from circuitdsl.cli.files import check_model, load_one, output, picture, write, write_spec
+from circuitdsl.cli.terminal import present, say
+from circuitdsl.errors import UserError
+from circuitdsl.limits import positive, seed
+
+TASK = "a task as in a spec, or a prompt file, x.jsonl"
+METRIC = "as in a spec (default: logit_diff)"
+
+
+def register(verbs: Verbs) -> None:
+    score = verbs.verb(_score, "score", "say how much of a task the best edges of scored lists do: CPR and CMD")
+    score.add_argument("files", nargs="+", metavar="SCORES", help="JSON of `discover --scores`, of EAP-IG or of MIB")
+    score.add_argument("--task", required=True, help=TASK)
+    score.add_argument("--metric", default="logit_diff", help=METRIC)
+    score.add_argument("--prompts", type=positive, default=256, help="prompts to run circuits on (default: 256)")
+    score.add_argument("--seed", type=seed, default=1, help="of these; another than that of the scores (default: 1)")
+    score.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    score.add_argument("-o", "--output", help="draw all curves into this file: .svg or .png")
+    add_session(score, "pocket unless named")
+
+    read = verbs.verb(_import, "import", "write a spec of the best edges of a scored list")
+    read.add_argument("file", metavar="SCORES", help="JSON of `discover --scores`, of EAP-IG or of MIB")
+    read.add_argument("--task", help=f"{TASK}; needed where the file names none")
+    read.add_argument("--metric", help=METRIC)
+    read.add_argument("--model", help="a model's name or directory; needed where the file names none")
+    which = read.add_mutually_exclusive_group()
+    which.add_argument("--top", type=positive, metavar="N", help="the N edges with the largest scores")
+    which.add_argument("--threshold", type=_number, metavar="X", help="the edges whose scores are X or larger")
+    read.add_argument("--name", help="name of the circuit (default: the task's)")
+    read.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
+
+    export = verbs.verb(_export, "export", "write the edges that a spec claims, as EAP-IG and MIB read them")
+    add_spec(export)
+    add_circuit(export)
+    export.add_argument("--format", choices=("mib",), default="mib", help="default: mib")
+    export.add_argument("--model", help="resolve against this model instead of the spec's own")
+    export.add_argument("-o", "--output", help="write to this file (default: standard output)")
+
+
+def _number(text: str) -> float:
+    """A number above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return found
+
+
+def _score(given: argparse.Namespace) -> int:
+    target = picture(given.output)
+    wanted = {name: getattr(given, name) for name in ("metric", "prompts", "seed")}
+    with session(given, "pocket") as running:
+        found = running.curves(given.files, given.task, **wanted)
+    present([found], given.format)
+    if target:
+        from circuitdsl.diagram.curves import picture as drawn
+        from circuitdsl.diagram.formats import write_picture
+
+        write_picture(drawn(found), target)
+        say(f"wrote {target}")
+    return 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    from circuitdsl.api import as_task
+    from circuitdsl.discover.asked import name_of
+    from circuitdsl.discover.exchanged import chosen, spec_of
+    from circuitdsl.interop.mib import read
+
+    target, found = output(given.output), read(Path(given.file))
+    words = {}
+    for name, otherwise in (("task", ""), ("model", ""), ("metric", "logit_diff")):
+        words[name] = getattr(given, name) or str(found.about.get(name, otherwise))
+        if not words[name]:
+            raise UserError(f"{given.file} does not say of which {name} it is", hint=f"give --{name}")
+    check_model(given.model)
+    kept = chosen(found, given.top, given.threshold)
+    task = as_task(words["task"])
+    which = "the edges that it keeps" if given.top is None and given.threshold is None else "its largest scores"
+    said = f"{int(kept.sum())} edges of {Path(given.file).name}: {which}"
+    name = given.name or name_of(task)
+    write_spec(target, spec_of(found.graph, kept, words["model"], task, words["metric"], name, said))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from circuitdsl.circuit.shapes import shape_of
+    from circuitdsl.circuit.whole_graph import WholeGraph
+    from circuitdsl.discover.exchanged import of_spec
+    from circuitdsl.interop.mib import text_of
+
+    check_model(given.model)
+    target, circuit = output(given.output), load_one(given.spec, given).first(given.circuit)
+    model = given.model or (circuit.model.name if circuit.model else "")
+    shape = shape_of(model)[0] if model else None
+    if shape is None:
+        raise UserError(f"how many layers and heads {model or 'its model'} has is not known", hint="give --model DIR")
+    graph = WholeGraph(shape.n_layers, shape.n_heads, shape.parallel)
+    write(target, text_of(of_spec(circuit, graph)))
+    return 0

@@ -1,0 +1,89 @@
+"""What a search is asked about: a task of a model, said as in a spec, and the prompts that this makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from circuitdsl.api import as_task, check_prompt_files, loads
+from circuitdsl.circuit.claims import Circuit
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.errors import UsageError, UserError
+from circuitdsl.language.parse import is_reserved
+from circuitdsl.verdict.means import mean
+from circuitdsl.verify.session import Session
+
+#: the name under which a draft is read that has no file yet
+ARGUMENT = "--task"
+#: a claim, without which nothing can be checked
+_ANYTHING = "expect accuracy >= 0%\n"
+
+
+def opening(model: str, name: str, metric: str, task: str, prompts: int, seed: int, notes: Sequence[str]) -> list[str]:
+    """The lines that open a draft; `task` may have options, as in a spec, and `name` is the circuit's."""
+    called, _, options = task.partition("(")
+    inside = options.rstrip().removesuffix(")").strip()
+    asked = ", ".join([*([inside] if inside else []), f"prompts = {prompts}", f"seed = {seed}"])
+    return [
+        f'circuit {name} "{name}, {model.rstrip("/").rpartition("/")[2]}"',
+        *(f'  note "{note}"' for note in notes),
+        "",
+        f'model "{model}"',
+        f"task {called.strip()}({asked})",
+        f"metric {metric}",
+    ]
+
+
+def circuit_of(lines: Sequence[str], path: str = ARGUMENT) -> Circuit:
+    """The circuit that such lines open.
+
+    Raises:
+        UsageError: the task, or an option of it, does not exist.
+        UserError: a prompt file cannot be read.
+    """
+    spec = loads("\n".join([*lines, _ANYTHING]), path, allow_outside=True)
+    check_prompt_files(spec)
+    wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
+    if wrong:
+        raise UsageError(wrong[0], hint="write the task as in a spec: --task 'ioi(corrupt = abc)'")
+    return spec.circuits[0]
+
+
+def prompts_of(session: Session, task: str, metric: str, prompts: int, seed: int) -> Prompts:
+    """The prompts of a task on the session's model, by default `pocket`.
+
+    Args:
+        task: as in a spec, or the path of a prompt file.
+
+    Raises:
+        UsageError: the task, or an option of it, does not exist.
+        UserError: a prompt file or the model cannot be read, or the model does not do the task.
+    """
+    task = as_task(task)
+    circuit = circuit_of(opening(session.name or "pocket", name_of(task), metric, task, prompts, seed, ()))
+    found = session.prompts_of(circuit, circuit.tasks[0])
+    refuse_undone(found)
+    return found
+
+
+def refuse_undone(prompts: Prompts) -> None:
+    """Raise `UserError` where the model does not do a task: effects are shares of the gap that it makes."""
+    gap = mean(prompts.clean - prompts.corrupt, prompts.strata)
+    if not float(gap.above(0.0)) < 0.001:
+        clean, corrupt = float(prompts.clean.mean()), float(prompts.corrupt.mean())
+        raise UserError(
+            f"{prompts.model.name} does not do this task: its {prompts.metric} is {clean:.2f} clean and {corrupt:.2f} "
+            "corrupt, and effects are shares of that gap",
+            hint="try another task, corruption or metric",
+        )
+
+
+def name_of(task: str) -> str:
+    """What a circuit of a task is called: `ioi` of `ioi(corrupt = flip)`, `names` of `file("data/Names.jsonl")`."""
+    word, _, options = task.partition("(")
+    if word.strip() != "file" or not (file := re.search(r'"([^"]*)"', options)):
+        return word.strip()
+    name = re.sub(r"[^a-z0-9]+", "_", Path(file[1]).stem.lower()).strip("_")
+    name = name if name[:1].isalpha() else f"prompts_{name}".rstrip("_")
+    return f"{name}_" if is_reserved(name) else name

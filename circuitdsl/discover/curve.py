@@ -1,0 +1,108 @@
+"""How much of a behaviour circuits of growing size do: the curve of MIB's circuit track, and its areas CPR and CMD.
+
+At a share `p` of all edges (or nodes) the circuit is made of those with the highest scores, without edges that are on
+no way from the embedding to the logits. Its faithfulness is `(m(C) - m(0)) / (m(M) - m(0))`: `m` is the mean of the
+metric, `0` the circuit without edges, which is the corrupt run, and `M` the model. CPR is the area under the curve of
+the highest scores, CMD the area between 1 and the curve of the largest ones, whatever their sign; both by trapezoids,
+linear in `p` (Mueller et al., MIB, 2025; `evaluation.py`). Intervals are those of 95 % of bootstrap resamples of the
+prompts, within strata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from circuitdsl.discover.asked import prompts_of
+from circuitdsl.discover.pruning import SHARES
+from circuitdsl.engine.whole_runs import WholeRuns
+from circuitdsl.errors import UsageError
+from circuitdsl.interop.mib import Scored, read
+from circuitdsl.report.curves import Area, Curve, Curves, Step
+from circuitdsl.verify.session import Session
+
+Array = np.ndarray
+#: resamples that intervals are made of, and the share of them that lies inside
+RESAMPLES, INSIDE = 1000, 0.95
+
+
+def curves(
+    session: Session,
+    files: Sequence[str | Path],
+    task: str,
+    metric: str = "logit_diff",
+    prompts: int = 256,
+    seed: int = 1,
+) -> Curves:
+    """The curves of files of scores, on prompts of a seed of their own.
+
+    Args:
+        files: as `discover --scores`, EAP-IG or MIB write them.
+        task, metric: as in a spec; the task may be the path of a prompt file.
+
+    Raises:
+        UsageError: a file cannot be read, is of another model, or has no scores.
+        UserError: the model cannot be read, or does not do the task.
+    """
+    found = prompts_of(session, task, metric, prompts, seed)
+    runs = WholeRuns(found, np.arange(len(found.pairs)))
+    read_ones = [(str(file), read(Path(file), found.model.name, runs.graph)) for file in files]
+    for name, one in read_ones:
+        if not one.edges_scored and not one.nodes:
+            raise UsageError(
+                f"{name}: neither edges nor nodes have a score, so that none comes first",
+                hint="verify what it says with `circuitdsl import`",
+            )
+    made = []
+    with session.busy("running circuits") as spinner:
+        for name, one in read_ones:
+            if spinner:
+                spinner.update(f"running circuits of {name}")
+            made.append(curve_of(runs, one, name))
+    about = found.data
+    return Curves(found.model.name, about.task, str(found.metric), len(found.pairs), about.seed, tuple(made))
+
+
+def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:
+    """The curves of some scores on some prompts."""
+    known: dict[bytes, Array] = {}
+
+    def of(kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
+        key = np.packbits(kept).tobytes()
+        if key not in known:
+            known[key] = runs.scores(kept)
+        return known[key]
+
+    weights = _resamples(runs.prompts.strata[runs.indices])
+    clean, corrupt = (weights @ side[runs.indices] for side in (runs.prompts.clean, runs.prompts.corrupt))
+
+    def steps(absolute: bool) -> tuple[tuple[Step, ...], Float[Array, "shares resamples"]]:
+        found, rows = list[Step](), []
+        for share in SHARES:
+            kept = scores.top(int(share * scores.items), absolute)
+            values = (weights @ of(kept) - corrupt) / (clean - corrupt)
+            found.append(Step(share, int(kept.sum()), _area(values)))
+            rows.append(values)
+        return tuple(found), np.asarray(rows)
+
+    (highest, above), (largest, near) = steps(False), steps(True)
+    cpr = _area(np.trapezoid(above, SHARES, axis=0))
+    return Curve(name, highest, largest, cpr, _area(np.trapezoid(np.abs(1 - near), SHARES, axis=0)))
+
+
+def _resamples(strata: Array) -> Float[Array, "resamples n"]:
+    """The weights of the prompts: as they are in the first row, then in bootstrap resamples within strata."""
+    generator, found = np.random.default_rng(0), np.ones((1 + RESAMPLES, len(strata)))
+    for stratum in np.unique(strata):
+        here = (strata == stratum).nonzero()[0]
+        found[1:, here] = generator.multinomial(len(here), np.full(len(here), 1 / len(here)), RESAMPLES)
+    weights: Array = found / len(strata)
+    return weights
+
+
+def _area(values: Float[Array, " resamples"]) -> Area:
+    low, high = np.quantile(values[1:], [(1 - INSIDE) / 2, (1 + INSIDE) / 2])
+    return Area(float(values[0]), float(low), float(high))

@@ -1,0 +1,136 @@
+"""A score for every edge of a model's whole graph, by one of several methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge
+from circuitdsl.discover.asked import prompts_of
+from circuitdsl.discover.pruning import Pruning
+from circuitdsl.engine.edge_attribution import attributions
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.whole_runs import WholeRuns
+from circuitdsl.errors import UsageError
+from circuitdsl.interop.mib import Scored
+from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.session import Session
+from circuitdsl.version import __version__
+
+Array = np.ndarray
+#: a circuit that does this share of the behaviour is one that is handed out
+FAITHFUL = 0.9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How edges are to be scored.
+
+    Attributes:
+        steps: of integrated gradients.
+        tell: called with what is going on; returns whether to go on.
+    """
+
+    runs: WholeRuns
+    steps: int
+    tell: Callable[[str], bool]
+
+
+#: scores, which edges make a circuit (if the method says), and whether the search came to its end
+Found = tuple[Float[Array, " edges"], Bool[Array, " edges"] | None, bool]
+
+
+def _hybrid(asked: Asked) -> Found:
+    pruning = Pruning(asked.runs, lambda left, value: asked.tell(f"{left} edges do {value:.0%} of the behaviour"))
+    scores = pruning.search()
+    faithful = [point.kept for point in pruning.chain if abs(1 - point.value) <= 1 - FAITHFUL]
+    return scores, asked.runs.graph.connected(faithful[-1]), pruning.complete
+
+
+def _exact(asked: Asked) -> Found:
+    """What the metric loses when an edge alone is patched, at every position."""
+    runs, graph = asked.runs, asked.runs.graph
+    requests = [EdgeRequest((Edge(sender, to, EVERYWHERE),)) for sender, to in graph.edges]
+    asked.tell(f"patching {len(requests)} edges")
+    found = measure(runs.prompts, requests, runs.indices)
+    clean = runs.ends[1]
+    return np.asarray([clean - found[request].values.mean() for request in requests]) / runs.gap, None, True
+
+
+def _attribution(between: Any, asked: Asked) -> Found:
+    asked.tell("taking gradients")
+    return attributions(asked.runs, between, asked.steps) / asked.runs.gap, None, True
+
+
+#: what `--method` may name
+METHODS: Mapping[str, Callable[[Asked], Found]] = {
+    "hybrid": _hybrid,
+    "exact": _exact,
+    "attribution": partial(_attribution, None),
+    "attribution_ig": partial(_attribution, "inputs"),
+    "attribution_ig_activations": partial(_attribution, "activations"),
+}
+
+
+def scored(
+    session: Session,
+    task: str,
+    metric: str = "logit_diff",
+    prompts: int = 96,
+    seed: int = 0,
+    method: str = "hybrid",
+    steps: int = 5,
+    budget: float | None = None,
+) -> Scored:
+    """Score every edge of the session's model (by default `pocket`) by what it does for a task.
+
+    Args:
+        task, metric: as in a spec; the task may be the path of a prompt file.
+        method: `hybrid` (`pruning.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
+        steps: runs between the corrupt and the clean one, for integrated gradients.
+        budget: seconds after which `hybrid` stops; edges that it has not told apart then are ranked by their gradients.
+
+    Returns:
+        Scores in shares of the gap, but for `hybrid`: there a score is one over the rank.
+
+    Raises:
+        UsageError: there is no such method, task or option.
+        UserError: the model cannot be read, or does not do the task.
+    """
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method}", hint=f"there are {', '.join(METHODS)}")
+    start, found = time.monotonic(), prompts_of(session, task, metric, prompts, seed)
+    with session.busy("scoring edges") as spinner:
+
+        def tell(what: str) -> bool:
+            if spinner:
+                spinner.update(f"scoring edges: {what}")
+            return budget is None or time.monotonic() - start < budget
+
+        scores, kept, complete = METHODS[method](Asked(WholeRuns(found, np.arange(len(found.pairs))), steps, tell))
+    return _scored(found, scores, kept, method, time.monotonic() - start, complete)
+
+
+def _scored(prompts: Prompts, scores: Array, kept: Array | None, method: str, seconds: float, complete: bool) -> Scored:
+    model = prompts.model
+    about = {
+        "circuitdsl": __version__,
+        "method": method,
+        "model": model.name,
+        "task": prompts.data.task,
+        "metric": str(prompts.metric),
+        "prompts": len(prompts.pairs),
+        "seed": prompts.data.seed,
+        "seconds": round(seconds, 1),
+        "complete": complete,
+    }
+    runs = WholeRuns(prompts, np.arange(0))
+    inside = np.zeros(len(scores), bool) if kept is None else kept
+    return Scored(runs.graph, scores, inside, d_model=model.d_model, about=about)

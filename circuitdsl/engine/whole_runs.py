@@ -1,0 +1,321 @@
+"""Runs of a model in which each edge of its whole graph is kept, left out, or kept in part; and their gradients.
+
+A receiver input reads
+
+    corrupt residual + sum_s w_s (now_s - corrupt_s)
+
+over its senders `s`: `w_s` is 1 where the edge is kept and carries what the sender writes in this run, and 0 where it
+carries the corrupt term. With weights of 0 and 1 it is the run of a subgraph at every position, as in
+`circuit_alone.py`, which does it for single positions as well. Here the terms of all senders lie side by side, so that
+what all inputs of a layer read is one product of matrices, and a gradient by every weight costs two such runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Node
+from circuitdsl.circuit.whole_graph import WholeGraph
+from circuitdsl.engine import runs as engine
+from circuitdsl.engine.ends import readout, tokens_of
+from circuitdsl.engine.memory import BATCH, allowed, ran_out
+from circuitdsl.engine.metrics import Scorer
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.terms import Terms
+from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
+from circuitdsl.errors import out_of_memory
+from circuitdsl.measurements.kept import Kept
+from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, attend
+
+Array = np.ndarray
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """Some prompts of one length, and the terms of their clean and corrupt runs.
+
+    Attributes:
+        places: which of all prompts they are.
+    """
+
+    places: Int[Tensor, " n"]
+    tokens: Int[Tensor, "n T"]
+    clean: Terms
+    corrupt: Terms
+
+    def rows(self, part: tuple[int, int]) -> Some:
+        """Some of them."""
+        here = slice(*part)
+
+        def cut(terms: Terms) -> Terms:
+            return replace(terms, kept={node: value[here] for node, value in terms.kept.items()}, end=terms.end[here])
+
+        return Some(self.places[here], self.tokens[here], cut(self.clean), cut(self.corrupt))
+
+
+@dataclass(eq=False)
+class WholeRuns:
+    """Prompts on which subgraphs of the whole graph are run.
+
+    Attributes:
+        indices: which of the prompts.
+    """
+
+    prompts: Prompts
+    indices: Array
+    model: Transformer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model = self.prompts.model  # read here, where gradients through it can be taken
+
+    @cached_property
+    def graph(self) -> WholeGraph:
+        return WholeGraph(self.model.n_layers, self.model.n_heads, self.model.parallel)
+
+    @cached_property
+    def groups(self) -> list[Some]:
+        """The prompts by their length; places are those in `indices`."""
+        layers, pairs = range(self.model.n_layers), [self.prompts.pairs[i] for i in self.indices]
+        nodes = {EMBED, LOGITS, *(Node(kind, layer) for layer in layers for kind in ("head", "mlp"))}
+        kept, found = Kept(frozenset(nodes), frozenset(nodes)), []
+        for places, clean in engine.by_length([pair.clean_tokens for pair in pairs], lambda _: len(pairs)):
+            corrupt = tokens_of([pairs[i] for i in places], "corrupt_tokens")
+            made = engine.run(self.model, clean, corrupt, kept=kept)
+            found.append(Some(places, made.clean_tokens, made.clean, made.corrupt))
+        return found
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self.prompts.scorer_of(self.prompts.metric)
+
+    def score(self, end: Float[Tensor, "n 1 d"], places: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The task's metric of some residual streams at END, in float32."""
+        there = torch.as_tensor(self.indices)[places]
+        every = torch.arange(len(end), device=end.device)
+        found = engine.read(self.model, end, every, readout(self.model, self._scorer, there.numpy()))[:, 0]
+        return found[:, 0] if self._scorer.ids is None else self._scorer.score(found, there.to(found.device))
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The metric of the corrupt and of the clean runs, on the average."""
+        corrupt, clean = (side[self.indices].mean() for side in (self.prompts.corrupt, self.prompts.clean))
+        return float(corrupt), float(clean)
+
+    @property
+    def gap(self) -> float:
+        return self.ends[1] - self.ends[0]
+
+    def faithfulness(self, kept: Bool[Array, " edges"]) -> float:
+        """How much of the gap is there where these edges are kept, all others reading the corrupt run."""
+        return float(self.scores(kept).mean() - self.ends[0]) / self.gap
+
+    @measuring()
+    def scores(self, kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
+        """The metric of each prompt where these edges are kept."""
+        return self._with(kept, 1.0, False)[0]
+
+    @measuring()
+    def gradient(
+        self, kept: Bool[Array, " edges"], share: float = 1.0
+    ) -> tuple[Float[Array, " n"], Float[Array, " edges"]]:
+        """The same, and how fast the mean over the prompts grows with the share to which each edge is kept.
+
+        Edges that are left out have one as well: it is that at which they would come in.
+
+        Args:
+            share: to which these edges are kept.
+        """
+        found, by_weight = self._with(kept, share, True)
+        assert by_weight is not None
+        return found, self.graph.of_matrix(by_weight) / len(self.indices)
+
+    def _with(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
+        """The metric of each prompt, and its sum's gradient by the weights `[inputs, senders]`."""
+        kept = kept if gradient else self.graph.connected(kept)
+        some, matrix = acting(self.model, self.graph, kept), self.graph.matrix(share * kept.astype(np.float32))
+
+        def work(part: Some) -> tuple[Tensor, Tensor | None]:
+            weights = torch.tensor(matrix, device=self.model.device, dtype=self.model.dtype, requires_grad=gradient)
+            end = WholeRun(self.model, part.tokens, part.corrupt, weights, some).end()
+            found = self.score(end, part.places)
+            return found.detach(), torch.autograd.grad(found.sum(), weights)[0] if gradient else None
+
+        found, total = np.empty(len(self.indices)), np.zeros(matrix.shape) if gradient else None
+        for part, (values, by_weight) in self.each(work, gradient):
+            found[part.places.numpy()] = values.double().cpu().numpy()
+            if total is not None and by_weight is not None:
+                total += by_weight.double().cpu().numpy()
+        return found, total
+
+    def each(self, work: Callable[[Some], T], gradient: bool) -> Iterator[tuple[Some, T]]:
+        """What some work gives for as many prompts as memory takes at once, on several threads where there are."""
+        parts, rows = list[Some](), list[int]()
+        for group in self.groups:
+            n, length = group.tokens.shape
+            at_once = max(1, min(self._most(gradient), unit_rows(self.model)) // length)
+            for part in in_equal_parts(n, at_once):
+                parts.append(group.rows(part))
+                rows.append((part[1] - part[0]) * length)
+        most = max(self._most(gradient), *rows)
+        return zip(parts, each(self.model, partial(_outside_inference, work), parts, rows, most), strict=True)
+
+    def _most(self, gradient: bool) -> int:
+        """How many residual-stream vectors go through the model at once."""
+        model = self.model
+        inside = max(block.mlp.width for block in model.blocks)
+        inputs, senders = 3 * model.n_heads + 1, model.n_heads + 1
+        a_layer = 2 * (inputs + senders) * model.d_model + 4 * inside + 10 * model.n_heads * model.d_head
+        layers = model.n_layers if gradient else 1
+        numbers = layers * a_layer + model.n_layers * senders * model.d_model
+        return int(allowed(model.device, self.prompts.max_memory) * BATCH) // (numbers * model.dtype.itemsize)
+
+
+def _outside_inference(work: Callable[[Some], T], some: Some) -> T:
+    """Work that may take gradients, of prompts whose runs were made where none can be taken."""
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            return work(replace(some, clean=_copied(some.clean), corrupt=_copied(some.corrupt)))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ran_out(f"running a circuit alone on prompts of {some.tokens.shape[1]} tokens") from None
+
+
+def _copied(terms: Terms) -> Terms:
+    return replace(terms, kept={node: value.clone() for node, value in terms.kept.items()}, end=terms.end.clone())
+
+
+# --- one run ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acting:
+    """Some heads of a layer, and perhaps its MLP."""
+
+    heads: Int[Array, " heads"]
+    mlp: bool
+
+
+def acting(model: Transformer, graph: WholeGraph, kept: Bool[Array, " edges"]) -> tuple[Acting, ...]:
+    """The nodes of each layer on a way of kept edges; all nodes where what one head writes depends on others."""
+    there = np.zeros(len(graph.senders), bool)
+    there[graph.ends[1][graph.connected(kept)]] = True
+    there |= any(block.attn.post is not None or block.attn.distances is not None for block in model.blocks)
+    layers = there[1:].reshape(model.n_layers, -1)
+    return tuple(Acting(nodes[:-1].nonzero()[0], bool(nodes[-1])) for nodes in layers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """How far the terms of some senders are from those of the corrupt run `[senders, n, T, d]`, and their numbers."""
+
+    senders: Int[Tensor, " senders"]
+    values: Float[Tensor, "senders n T d"]
+
+
+@dataclass(eq=False)
+class WholeRun:
+    """One run of some prompts of one length.
+
+    Attributes:
+        corrupt: the terms of the corrupt run.
+        weights: of every edge `[inputs, senders]`.
+        acting: the nodes of each layer that take part; others write their corrupt terms.
+    """
+
+    model: Transformer
+    tokens: Int[Tensor, "n T"]
+    corrupt: Terms
+    weights: Float[Tensor, "inputs senders"]
+    acting: Sequence[Acting]
+    changes: list[Change] = field(default_factory=list)
+
+    def end(self) -> Float[Tensor, "n 1 d"]:
+        """What the logits read at END."""
+        model, corrupt, (_, length) = self.model, self.corrupt, self.tokens.shape
+        every, last = model.turns(length), model.n_layers - 1
+        base = corrupt.embed
+        self._wrote([0], (model.embed(self.tokens) - base)[None])
+        for layer, block in enumerate(model.blocks):
+            z, mlp = corrupt.value(Node("head", layer)), corrupt.value(Node("mlp", layer))
+            width = 1 if layer == last else length
+            between = base if model.parallel else base + block.attn.write(z)
+            before = len(self.changes)
+            if len(self.acting[layer].heads):
+                self._heads(layer, base, z, width, every[layer])
+            if self.acting[layer].mlp:
+                known = self.changes[:before] if model.parallel else self.changes
+                source = self._reads([self._first(layer) + 3 * model.n_heads], between, width, known)[0]
+                out = block.mlp(block.mlp_norm(source)) - mlp[:, -width:]
+                self._wrote([self._sender(layer) + model.n_heads], out[None])
+            base = base + block.attn.write(z) + mlp
+        return self._reads([len(self.weights) - 1], base, 1, self.changes)[0]
+
+    def _heads(self, layer: int, base: Tensor, z: Tensor, width: int, turns: Turns) -> None:
+        """What the heads of a layer write."""
+        block, length = self.model.blocks[layer], self.tokens.shape[1]
+        heads = self.acting[layer].heads
+        projected = []
+        for number, port in enumerate(PORTS):
+            wide = width if port == "q" else length
+            inputs = (self._first(layer) + number * self.model.n_heads + heads).tolist()
+            x = block.attn_norm(self._reads(inputs, base, wide, self.changes))
+            projected.append(_projected(block.attn, port, heads, x, turns[length - wide :]))
+        now = attend(block.attn, *projected)
+        if block.attn.post is not None:
+            now, _ = block.attn.written(now)
+        values = terms_of(block.attn, heads, now - z[:, -width:, heads])
+        self._wrote((self._sender(layer) + heads).tolist(), values)
+
+    def _reads(
+        self, inputs: list[int], base: Float[Tensor, "n T d"], width: int, known: Iterable[Change]
+    ) -> Float[Tensor, "inputs n W d"]:
+        """What some inputs read at the last positions."""
+        rows, base = self.weights[inputs], base[:, -width:]
+        total = base.reshape(1, -1).expand(len(inputs), -1)
+        for change in known:
+            total = torch.addmm(total, rows[:, change.senders], change.values[:, :, -width:].flatten(1))
+        return total.view(-1, *base.shape)
+
+    def _wrote(self, senders: list[int], values: Tensor) -> None:
+        self.changes.append(Change(torch.as_tensor(senders, device=values.device), values))
+
+    def _first(self, layer: int) -> int:
+        return layer * (3 * self.model.n_heads + 1)
+
+    def _sender(self, layer: int) -> int:
+        return 1 + layer * (self.model.n_heads + 1)
+
+
+def _projected(
+    attn: Attention, port: Port, heads: Int[Array, " heads"], x: Float[Tensor, "heads n W d"], turns: Turns
+) -> Float[Tensor, "n heads W d_head"]:
+    """Queries, keys or values of some query heads, of an input for each."""
+    every = getattr(attn, port)
+    which = heads if port == "q" else heads // attn.group
+    if attn.norms_all(port):
+        found = [attn.project_head(port, head, own, turns) for head, own in zip(heads.tolist(), x, strict=True)]
+        return torch.stack(found, dim=1)
+    weight = every.weight.unflatten(0, (-1, attn.d_head))[which]
+    found = x.flatten(1, 2) @ weight.mT
+    if every.bias is not None:
+        found = found + every.bias.unflatten(0, (-1, attn.d_head))[which][:, None]
+    return attn.turned(port, found.unflatten(1, x.shape[1:3]).permute(1, 2, 0, 3), turns).transpose(1, 2)
+
+
+def terms_of(
+    attn: Attention, heads: Int[Array, " heads"], z: Float[Tensor, "n W heads d_head"]
+) -> Float[Tensor, "heads n W d"]:
+    """The terms of some heads."""
+    weight = attn.o.weight.unflatten(1, (-1, attn.d_head)).permute(1, 2, 0)[heads]
+    found = (z.permute(2, 0, 1, 3).flatten(1, 2) @ weight).unflatten(1, z.shape[:2])
+    return found if attn.post is None else (found * attn.post.gain).to(found.dtype)

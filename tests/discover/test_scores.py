@@ -1,0 +1,205 @@
+"""Scores of edges equal those of EAP-IG's own code, as curves do; circuits go out to its files and come back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from circuitdsl import cli
+from circuitdsl.circuit.nodes import EVERYWHERE
+from circuitdsl.circuit.whole_graph import WholeGraph
+from circuitdsl.discover.curve import curve_of
+from circuitdsl.discover.pruning import SHARES, Pruning
+from circuitdsl.discover.scoring import METHODS, Asked
+from circuitdsl.discover.search import END
+from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.whole_runs import WholeRuns
+from circuitdsl.errors import UserError
+from circuitdsl.interop.mib import Scored, names_of, read, text_of
+from circuitdsl.tasks.dataset import Dataset, PromptPair
+from circuitdsl.verify.prompts import scored_prompts
+from circuitdsl.verify.session import Session
+
+FIXTURE = json.loads((Path(__file__).parent.parent / "fixtures" / "eap_ig.json").read_text())
+STEPS = {"attribution_ig_activations": 2}
+
+
+@pytest.fixture(scope="module")
+def runs() -> WholeRuns:
+    """The prompts that EAP-IG's code was run on."""
+    from circuitdsl.circuit.vocabulary import Metric
+    from circuitdsl.models.load import load_model
+
+    pairs = tuple(
+        PromptPair(tuple(clean), tuple(corrupt), tuple(answers), tuple(others), {"END": (len(clean) - 1,)}, "")
+        for clean, corrupt, answers, others in FIXTURE["prompts"]
+    )
+    prompts = scored_prompts(load_model("pocket", device="cpu"), Dataset("ioi", "abc", 5, False, pairs), Metric())
+    return WholeRuns(prompts, np.arange(len(pairs)))
+
+
+@pytest.fixture(scope="module")
+def edges(runs: WholeRuns) -> list[int]:
+    """The edges in EAP-IG's order."""
+    names = names_of(runs.graph)
+    assert set(names) == set(FIXTURE["edges"].split())
+    return [names[name] for name in FIXTURE["edges"].split()]
+
+
+@pytest.mark.parametrize("method", ["attribution", "attribution_ig", "attribution_ig_activations"])
+def test_scores_are_those_of_eap_ig(runs: WholeRuns, edges: list[int], method: str) -> None:
+    scores, _, complete = METHODS[method](Asked(runs, STEPS.get(method, 5), lambda _: True))
+    wanted = np.asarray(FIXTURE["scores"][method])
+    assert complete and np.abs(scores[edges] * runs.gap - wanted).max() < 1e-3 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("method", ["attribution", "attribution_ig", "attribution_ig_activations"])
+def test_curves_are_those_of_eap_ig(runs: WholeRuns, edges: list[int], method: str) -> None:
+    scores, known = np.empty(len(runs.graph)), FIXTURE["curves"][method]
+    scores[edges] = FIXTURE["scores"][method]
+    found = curve_of(runs, Scored(runs.graph, scores, scores > np.inf))
+    for steps, wanted in ((found.highest, known["highest"]), (found.largest, known["largest"])):
+        ends = wanted[0], known["clean"]
+        shares = [(value - ends[0]) / (ends[1] - ends[0]) for value in wanted[1:]]
+        assert [step.share for step in steps] == FIXTURE["shares"][1:] == list(SHARES)
+        assert [step.faithfulness.value for step in steps] == pytest.approx(shares, abs=1e-4)
+    assert found.highest[-1].edges == len(runs.graph)
+    assert found.cpr.low < found.cpr.value < found.cpr.high
+
+
+def test_exact_scores_are_what_single_edges_cost(runs: WholeRuns) -> None:
+    """Each by a run of all other edges, of which nothing is taken out, an independent way to the same numbers."""
+    few = WholeRuns(runs.prompts, np.arange(6))
+    scores, *_ = METHODS["exact"](Asked(few, 1, lambda _: True))
+    draw = np.random.default_rng(0)
+    for edge in [int(np.abs(scores).argmax()), *draw.choice(len(scores), 5).tolist()]:
+        kept = np.arange(len(scores)) != edge
+        assert scores[edge] == pytest.approx(1 - few.faithfulness(kept), abs=1e-4)
+
+
+def test_a_search_beats_gradients_and_stops_when_it_is_told_to(runs: WholeRuns) -> None:
+    runs = WholeRuns(runs.prompts, np.arange(12))
+    pruning = Pruning(runs)
+    found = curve_of(runs, Scored(runs.graph, pruning.search(), np.zeros(len(runs.graph), bool)))
+    scores = METHODS["attribution"](Asked(runs, 5, lambda _: True))[0]
+    others = curve_of(runs, Scored(runs.graph, scores, np.zeros(len(scores), bool)))
+    assert found.cpr.value > others.cpr.value and found.cmd.value < others.cmd.value
+    for outer, inner in zip(pruning.chain, pruning.chain[1:], strict=False):
+        assert (inner.kept <= outer.kept).all()
+    stopped = Pruning(runs, lambda left, _: left > 1000)
+    ranks = stopped.search()
+    assert not stopped.complete and len(set(np.abs(ranks))) == len(ranks)
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    graph = WholeGraph(2, 3, parallel=True)
+    draw = np.random.default_rng(0)
+    one = Scored(graph, draw.normal(size=len(graph)), draw.random(len(graph)) < 0.3, {graph.senders[1]: 0.5}, True, 8)
+    (tmp_path / "one.json").write_text(text_of(one))
+    found = read(tmp_path / "one.json", "it", graph)
+    assert found.graph == graph and found.d_model == 8 and found.nodes == one.nodes
+    assert (found.scores == one.scores).all() and (found.kept == one.kept).all()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(line: str) -> int:
+    return cli.run(line.split())
+
+
+def test_scores_become_a_spec_and_the_spec_the_same_edges(folder: Path, capsys) -> None:
+    line = "discover --task ioi --method attribution_ig --prompts 32 --seed 5"
+    assert run(f"{line} --scores scores.json") == 0
+    assert run("import scores.json --top 40 -o draft.circ") == 0
+    assert run("export draft.circ -o out.json") == 0
+    scored, out = read(folder / "scores.json"), read(folder / "out.json")
+    assert (out.kept == scored.top(40, absolute=True)).all() and out.kept.any()
+    assert run("import out.json --task ioi --model pocket -o again.circ") == 0
+    with Session() as session:
+        circuits = [session.circuit(name) for name in ("draft.circ", "again.circ")]
+    first, again = (frozenset(circuit.own_edges()) for circuit in circuits)
+    assert first == again and {edge.position for edge in first} == {EVERYWHERE, END}
+    text = (folder / "draft.circ").read_text()
+    assert text.count(": matters") < 40 and "faithfulness(keep = edges, ablate = corrupt, positions = all)" in text
+    capsys.readouterr()
+    assert run("score scores.json out.json --task ioi --prompts 32 --seed 7 --format json -o both.svg") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in made["circuits"]] == ["scores.json", "out.json"]
+    cpr = made["circuits"][0]["cpr"]
+    assert cpr["interval"][0] < cpr["value"] < cpr["interval"][1] and len(made["circuits"][0]["curve"]) == len(SHARES)
+    assert "scores.json" in (folder / "both.svg").read_text()
+
+
+def test_nodes_alone_are_scored_and_imported(folder: Path, capsys) -> None:
+    cfg = {"n_layers": 4, "n_heads": 8, "parallel_attn_mlp": False}
+    nodes = {"input": {"score": 9.0}, "a0.h3": {"score": 3.0}, "m1": {"score": -2.0}, "a1.h1": {"score": 0.1}}
+    (folder / "nodes.json").write_text(json.dumps({"cfg": cfg, "nodes": nodes, "edges": {}}))
+    found = read(folder / "nodes.json")
+    names = [f"{sender} -> {to}" for (sender, to), kept in zip(found.graph.edges, found.top(2), strict=True) if kept]
+    assert "embed -> 0.3.v" in names and "0.3 -> logits" in names
+    assert run("import nodes.json --threshold 1 --task ioi --model pocket -o nodes.circ") == 0
+    assert "embed -> m1" in (folder / "nodes.circ").read_text()
+    assert run("score nodes.json --task ioi --prompts 16") == 0
+    assert "CPR" in capsys.readouterr().out
+
+
+CFG = {"n_layers": 4, "n_heads": 8}
+WRONG = {
+    "no JSON": ("{", "no JSON"),
+    "a list": ("[]", "needs `cfg`, `nodes` and `edges`"),
+    "no size": ({"cfg": {}, "nodes": {}, "edges": {}}, "`cfg` needs `n_layers` and `n_heads`"),
+    "another size": (
+        {"cfg": {"n_layers": 5, "n_heads": 8}, "nodes": {}, "edges": {"m0->m4": {"score": 1}}},
+        "5 layers of 8 heads, and pocket is a model of 4 layers of 8 heads",
+    ),
+    "parallel": (
+        {"cfg": {**CFG, "parallel_attn_mlp": True}, "nodes": {}, "edges": {"m0->m1": {"score": 1}}},
+        "side by side with its MLPs, and pocket is a model of 4 layers of 8 heads",
+    ),
+    "an edge": ({"cfg": CFG, "nodes": {}, "edges": {"m1->m0": {"score": 1}}}, "there is no edge m1->m0"),
+    "a node": ({"cfg": CFG, "nodes": {"a9.h9": {}}, "edges": {}}, "there is no node a9.h9"),
+    "no number": ({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"score": float("nan")}}}, "the score of m0->m1 is"),
+    "nothing": ({"cfg": CFG, "nodes": {}, "edges": {}}, "neither edges nor nodes have a score"),
+    "no scores": ({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"in_graph": True}}}, "none comes first"),
+    "a pickle": (b"PK\x03\x04 and so on", "which may run a program when it is read"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_files_that_cannot_be_used_are_refused_in_a_sentence(folder: Path, capsys, name: str) -> None:
+    given, why = WRONG[name]
+    content = given if isinstance(given, bytes) else (given if isinstance(given, str) else json.dumps(given)).encode()
+    (folder / "wrong.json").write_bytes(content)
+    assert run("score wrong.json --task ioi --prompts 16") in (2, 3)
+    said = capsys.readouterr().err
+    assert why in said and "Traceback" not in said and said.startswith("error: wrong.json: ")
+
+
+def test_words_that_do_not_exist_and_tasks_that_are_not_done(folder: Path, capsys) -> None:
+    assert run("discover --task ioi --scores x.json --method magic") == 2
+    assert "there are hybrid, exact, attribution" in capsys.readouterr().err
+    assert run("score nowhere.json --task ioi") == 2
+    (folder / "small.json").write_text(json.dumps({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"in_graph": True}}}))
+    assert run("import small.json --task ioi --model pocket") == 3
+    assert "no edge of the file is in the graph" in capsys.readouterr().err
+    assert run("import small.json --model pocket") == 3
+    assert "does not say of which task it is" in capsys.readouterr().err
+
+
+def test_a_task_that_the_model_does_not_do_is_refused(runs: WholeRuns) -> None:
+    from circuitdsl.discover.asked import refuse_undone
+
+    prompts = runs.prompts
+    undone = Prompts(prompts.source, prompts.data, prompts.metric, prompts.corrupt, prompts.corrupt, prompts.ends)
+    with pytest.raises(UserError, match="does not do this task"):
+        refuse_undone(undone)
