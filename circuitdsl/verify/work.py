@@ -320,7 +320,7 @@ def _patching(
     """Distinct patches of one direction on prompts of one length, followed through the MLPs of some layers.
 
     Returns:
-        The work, and of each batch how many runs it has, and at how many positions.
+        The work, and of each batch how many runs it has, and at how many positions: in the last layer at END alone.
     """
     flow = 0
     for route, stages in wanted(plans).items():
@@ -331,7 +331,10 @@ def _patching(
     alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
     distinct = list(alike.values())
     batches = [
-        (sum(count[distinct[i].shape] for i in members) * len(some), where.length - start)
+        (
+            sum(count[distinct[i].shape] for i in members) * len(some),
+            1 if distinct[members[0]].entry >= model.n_layers - 1 else where.length - start,
+        )
         for members, some, start in entries(distinct, where, model.n_layers)
     ]
     positions = sum(count[key] * int(floor_of(model, one, where, layers).sum()) for key, one in alike.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -266,6 +267,19 @@ def test_the_runs_that_are_held_are_those_that_a_verification_holds(pocket, shap
     changed = "intervention half\n  scale 0.6 by 0.5\n  expect accuracy rises\n"
     _, (other,) = planned(loads(HEAD + "task ioi(prompts = 64)\n" + changed), shape, early_stop=False)
     assert other.held > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux' /proc")
+@pytest.mark.parametrize("case", ["pocket_ioi", pytest.param("pocket_repair", marks=pytest.mark.long)])
+def test_what_is_said_of_memory_is_within_a_fifth_of_what_is_measured(case: str, tmp_path: Path) -> None:
+    """The resident memory of a process above a loaded model, at its peak, while claims are measured and weighed."""
+    code = "import sys; from pathlib import Path; from benchmarks.growth_memory import measured\n"
+    code += "print([figure.value for figure in measured(sys.argv[1], Path(sys.argv[2]))])"
+    command = [sys.executable, "-c", code, case, str(tmp_path)]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=alone, cwd=Path(__file__).parents[2])
+    planned, peak, apart = json.loads(done.stdout.splitlines()[-1])
+    assert apart <= 1.2, f"planned {planned:.0f} MB, measured {peak:.0f} MB"
 
 
 def bytes_of(runs: runs_of.Runs) -> int:
