@@ -37,6 +37,8 @@ from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, 
 
 Array = np.ndarray
 T = TypeVar("T")
+#: residual-stream vectors that go through the model at once, where memory is not limited: fewer waste products
+LEAST = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +178,8 @@ class WholeRuns:
         a_layer = 2 * (inputs + senders) * model.d_model + 4 * inside + 10 * model.n_heads * model.d_head
         layers = model.n_layers if gradient else 1
         numbers = layers * a_layer + model.n_layers * senders * model.d_model
-        return int(allowed(model.device, self.prompts.max_memory) * BATCH) // (numbers * model.dtype.itemsize)
+        found = int(allowed(model.device, self.prompts.max_memory) * BATCH) // (numbers * model.dtype.itemsize)
+        return found if self.prompts.max_memory else max(LEAST, found)
 
 
 def _outside_inference(work: Callable[[Some], T], some: Some) -> T:
