@@ -20,9 +20,10 @@ from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
-from tests.engine.small_models import NUMBERED, SIZES, Case, make_case, neurons, save_random
+from tests.engine.small_models import NUMBERED, Case, make_case, neurons, save_random
 from tests.far_device import FAR, FarDevice, far_device, sent
 
+SOME = (*NUMBERED, "granite", "glm4")
 ANY, A, END = Position("*"), Position("A"), Position("END")
 HEAD, EARLY = Node("head", 2, 1), Node("head", 0, 2)
 EXPERIMENTS = [
@@ -94,7 +95,7 @@ def test_a_far_device_notices_what_a_gpu_would_not_forgive(monkeypatch: pytest.M
 
 
 # of a mixture of experts is read back how many positions each expert has
-@pytest.mark.parametrize("family", examples(("gpt2", "qwen3", "gemma2"), NUMBERED))
+@pytest.mark.parametrize("family", examples(("gpt2", "qwen3", "gemma2"), SOME))
 def test_another_device_gives_the_same_and_is_never_waited_for(
     family: str, random_model: Callable[[str], Transformer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +127,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, device: FarDevice, module: ModuleTy
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("family", list(SIZES))
+@pytest.mark.parametrize("family", SOME)
 def test_a_gpu_gives_the_numbers_of_the_cpu_and_is_never_waited_for(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
