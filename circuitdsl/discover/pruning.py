@@ -13,7 +13,7 @@ below 0: those whose gradients do, as many as make the curve of signed ranks (CP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,8 +34,8 @@ LEFT = 0.75
 LARGE, FEWER, FEW = 10_000, 0.5, 64
 #: exchanges that are tried at each size; the share of the edges that the first may exchange; what is near enough to 1
 TRIES, EXCHANGED, NEAR = 4, 0.15, 0.01
-#: shares of the edges that lower the behaviour which may get a score below 0
-BELOW = (0.0, 0.25, 0.5, 1.0)
+#: shares of the edges that lower the behaviour which may get a score below 0; of a large model the last is tried
+BELOW = (0.25, 1.0, 0.5)
 
 #: called with the edges that are left and their faithfulness; returns whether to go on
 Progress = Callable[[int, float], bool]
@@ -141,22 +141,28 @@ class Pruning:
         for point in self.chain[:4]:  # in smaller circuits no gradient is of a whole behaviour
             gains[point.kept] = point.gains[point.kept]
         lowering = gains.argsort(kind="stable")[: int((gains < 0).sum())]
-        found: list[tuple[float, Array]] = []
-        for share in BELOW if self.complete else ():
+        if not self.complete:
+            return scores
+        found = [(_area([point.value for point in reversed(self.chain)]), scores)]
+        for share in BELOW[-1:] if len(ranks) > LARGE else BELOW:
             signed = scores.copy()
             signed[lowering[: int(share * len(lowering))]] *= -1
             found.append((self._area(signed), signed))
-        return max(found, key=lambda one: one[0])[1] if found else scores
+        return max(found, key=lambda one: one[0])[1]
 
     def _area(self, scores: Float[Array, " edges"]) -> float:
         """CPR on the prompts of the search."""
-        order = np.argsort(-scores, kind="stable")
-        values = []
+        order, values = np.argsort(-scores, kind="stable"), list[float]()
         for share in SHARES[:-1]:
             kept = np.zeros(len(order), bool)
             kept[order[: int(share * len(order))]] = True
             values.append(self.runs.faithfulness(kept))
-        return float(np.trapezoid([*values, 1.0], SHARES))
+        return _area([*values, 1.0])
+
+
+def _area(values: Sequence[float]) -> float:
+    """The area under a curve at `SHARES`."""
+    return float(np.trapezoid(values, SHARES))
 
 
 def _superfluous(point: Point, many: int) -> Int[Array, " many"]:

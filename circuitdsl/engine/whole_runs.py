@@ -166,8 +166,8 @@ class WholeRuns:
             at_once = max(1, min(self._most(gradient), unit_rows(self.model)) // length)
             for part in in_equal_parts(n, at_once):
                 parts.append(group.rows(part))
-                rows.append((part[1] - part[0]) * length)
-        most = max(self._most(gradient), *rows)
+                rows.append((3 if gradient else 1) * (part[1] - part[0]) * length)  # a gradient is two runs more
+        most = max(self._most(gradient), 2 * max(rows))
         return zip(parts, each(self.model, partial(_outside_inference, work), parts, rows, most), strict=True)
 
     def _most(self, gradient: bool) -> int:
