@@ -16,7 +16,7 @@ METRIC = "as in a spec (default: logit_diff)"
 
 
 def register(verbs: Verbs) -> None:
-    score = verbs.verb(_score, "score", "say how much of a task the best edges of scored lists do: CPR and CMD")
+    score = verbs.verb(_score, "score", "say how much of a task the best edges of scored lists do")
     score.add_argument("files", nargs="+", metavar="SCORES", help="JSON of `discover --scores`, of EAP-IG or of MIB")
     score.add_argument("--task", required=True, help=TASK)
     score.add_argument("--metric", default="logit_diff", help=METRIC)
@@ -37,7 +37,7 @@ def register(verbs: Verbs) -> None:
     read.add_argument("--name", help="name of the circuit (default: the task's)")
     read.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
-    export = verbs.verb(_export, "export", "write the edges that a spec claims, as EAP-IG and MIB read them")
+    export = verbs.verb(_export, "export", "write the edges of a spec for EAP-IG and MIB")
     add_spec(export)
     add_circuit(export)
     export.add_argument("--format", choices=("mib",), default="mib", help="default: mib")

@@ -33,7 +33,12 @@ class Directory:
     """A directory, made when something is kept in it."""
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not path.is_dir():
+        try:
+            there = path.exists()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot keep results in {path}: {reason}", hint="name a directory") from None
+        if there and not path.is_dir():
             raise UserError(f"cannot keep results in {path}: it is a file", hint="name a directory")
         self.path = path
 

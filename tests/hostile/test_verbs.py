@@ -31,18 +31,19 @@ STATUSES, LINES, CHARACTERS, SECONDS = {0, 1, 2, 3}, 500, 60_000, 20.0
 USUAL: dict[str, str] = {
     "spec": "good.circ", "first": "good.circ", "second": "good.circ", "source": "pocket", "old": "old.json",
     "new": "old.json", "code": "E012", "task": "ioi", "to": "2.4.q", "head": "2.4", "target": "IO",
-    "report": "old.json",
+    "report": "old.json", "files": "edges.json",
 }  # fmt: skip
 #: where a verb's argument of that name is another thing
 OTHERWISE = {
     ("fmt", "file"): "good.circ", ("init", "file"): "new.circ", ("tasks check", "file"): "p.jsonl",
-    ("trace", "source"): "END",
+    ("trace", "source"): "END", ("import", "file"): "edges.json",
 }  # fmt: skip
 #: keeps what is run short
 SMALL = {"prompts": "2", "budget": "2", "n": "1", "depth": "1"}
 #: by the name of an argument, the files that a stranger may have made of it
 FILES = {
     "good.circ": (SPECS, "x.circ"), "p.jsonl": (PROMPT_FILES, "x.jsonl"), "old.json": (REPORTS, "x.json"),
+    "edges.json": (REPORTS, "x.json"),
 }  # fmt: skip
 #: the verbs that are given all files; what others read is read by the same functions
 WHOLE = ("check", "fmt", "diff", "tasks check")
@@ -116,6 +117,7 @@ def fill(folder: Path) -> None:
     (folder / "good.circ").write_text(GOOD)
     (folder / "p.jsonl").write_text(json.dumps(PAIR) + "\n")
     (folder / "old.json").write_text("{}")
+    (folder / "edges.json").write_text("{}")
 
 
 def contents(folder: Path) -> set[Path]:

@@ -200,7 +200,7 @@ def test_a_bridge_is_a_model(pocket_bridge: Any, pocket: Transformer) -> None:
         assert session.own is not None and session.own.W_E.data_ptr() == pocket_bridge.W_E.data_ptr()
         assert session.plan("pocket/ioi")[0].model["n_layers"] == 4
         found, wanted = session.prompts("ioi", n=1), circuitdsl.prompts("ioi", n=1)
-        assert str(found).replace(str(POCKET), "pocket") == str(wanted)
+        assert str(found).replace(str(POCKET), "pocket").split() == str(wanted).split()
 
 
 @pytest.mark.parametrize("kind", ["granite", "gpt_bigcode", "qwen2_moe", "codegen"])
