@@ -40,6 +40,7 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
     discover.add_argument("--scores", metavar="FILE", help="write a score for every edge to this file instead: .json")
     discover.add_argument("--method", default="hybrid", metavar="M", help="of --scores: hybrid, exact, attribution, …")
+    discover.add_argument("--resamples", type=positive, metavar="N", help="of the prompts, to search again on")
     discover.add_argument("--steps", type=positive, default=5, help="of integrated gradients (default: 5)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
@@ -120,10 +121,14 @@ def _scores(given: argparse.Namespace) -> int:
     target = output(given.scores)
     wanted = ("metric", "prompts", "seed", "method", "steps", "budget")
     with session(given, "pocket") as running:
-        found = running.scores(given.task, **{name: getattr(given, name) for name in wanted})
+        how = {name: getattr(given, name) for name in wanted}
+        found = running.scores(given.task, **how, resamples=given.resamples or 0)
     write(target, text_of(found))
     about, kept = found.about, int(found.kept.sum())
     circuit = f"; {kept} of them are a circuit of their own" if kept else ""
+    if len(found.found):
+        often = int((found.found[found.kept] >= 0.9).sum())
+        circuit += f", of which {often} are found in 90 % of {about['resamples']} resamples"
     end = "" if about["complete"] else "; the time was up before the search was through"
     say(f"{len(found.scores)} edges scored in {about['seconds']} s{circuit}{end}")
     return 0

@@ -22,6 +22,7 @@ from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.mib import Scored, read
 from circuitdsl.report.curves import Area, Curve, Curves, Step
+from circuitdsl.verdict.means import parts
 from circuitdsl.verify.session import Session
 
 Array = np.ndarray
@@ -96,8 +97,7 @@ def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:
 def _resamples(strata: Array) -> Float[Array, "resamples n"]:
     """The weights of the prompts: as they are in the first row, then in bootstrap resamples within strata."""
     generator, found = np.random.default_rng(0), np.ones((1 + RESAMPLES, len(strata)))
-    for stratum in np.unique(strata):
-        here = (strata == stratum).nonzero()[0]
+    for here in parts(strata):
         found[1:, here] = generator.multinomial(len(here), np.full(len(here), 1 / len(here)), RESAMPLES)
     weights: Array = found / len(strata)
     return weights

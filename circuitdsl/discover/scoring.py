@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.mib import Scored
 from circuitdsl.measurements.requests import EdgeRequest
+from circuitdsl.verdict.means import parts
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.session import Session
 from circuitdsl.version import __version__
@@ -88,6 +89,7 @@ def scored(
     method: str = "hybrid",
     steps: int = 5,
     budget: float | None = None,
+    resamples: int = 0,
 ) -> Scored:
     """Score every edge of the session's model (by default `pocket`) by what it does for a task.
 
@@ -96,16 +98,20 @@ def scored(
         method: `hybrid` (`pruning.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
         steps: runs between the corrupt and the clean one, for integrated gradients.
         budget: seconds after which `hybrid` stops; edges that it has not told apart then are ranked by their gradients.
+        resamples: bootstrap resamples of the prompts, within strata, on which `hybrid` searches again; each edge then
+            has the share of them in which it is one of the circuit (semantics §8).
 
     Returns:
         Scores in shares of the gap, but for `hybrid`: there a score is one over the rank.
 
     Raises:
-        UsageError: there is no such method, task or option.
+        UsageError: there is no such method, task or option, or the method finds no circuit that could be found again.
         UserError: the model cannot be read, or does not do the task.
     """
     if method not in METHODS:
         raise UsageError(f"there is no method {method}", hint=f"there are {', '.join(METHODS)}")
+    if resamples and method != "hybrid":
+        raise UsageError(f"{method} scores edges and finds no circuit", hint="leave out the resamples, or take hybrid")
     start, found = time.monotonic(), prompts_of(session, task, metric, prompts, seed)
     with session.busy("scoring edges") as spinner:
 
@@ -115,7 +121,26 @@ def scored(
             return budget is None or time.monotonic() - start < budget
 
         scores, kept, complete = METHODS[method](Asked(WholeRuns(found, np.arange(len(found.pairs))), steps, tell))
-    return _scored(found, scores, kept, method, time.monotonic() - start, complete)
+        again = tuple(_again(found, steps, tell, resamples))
+    made = _scored(found, scores, kept, method, time.monotonic() - start, complete)
+    about = {**made.about, **({"resamples": len(again)} if resamples else {})}
+    return replace(made, about=about, found=np.mean(again, axis=0) if again else ())
+
+
+def _again(
+    prompts: Prompts, steps: int, tell: Callable[[str], bool], resamples: int
+) -> Iterator[Bool[Array, " edges"]]:
+    """The circuits of resamples of the prompts, of those that were searched to the end."""
+    generator, places = np.random.default_rng(0), parts(prompts.strata)
+    for number in range(resamples):
+        drawn = np.concatenate([generator.choice(here, len(here)) for here in places])
+
+        def told(what: str, number: int = number) -> bool:
+            return tell(f"resample {number + 1} of {resamples}: {what}")
+
+        _, kept, complete = _hybrid(Asked(WholeRuns(prompts, np.sort(drawn)), steps, told))
+        if complete and kept is not None:
+            yield kept
 
 
 def _scored(prompts: Prompts, scores: Array, kept: Array | None, method: str, seconds: float, complete: bool) -> Scored:

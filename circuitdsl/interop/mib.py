@@ -44,6 +44,7 @@ class Scored:
         kept: the edges of the circuit that the file gives.
         nodes: scores of the nodes, where it has these.
         edges_scored: whether edges have scores of their own.
+        found: the share of resamples of the prompts in which an edge is one of the circuit; empty where not asked.
         d_model: 0 where it is not known.
         about: where the scores come from.
     """
@@ -55,6 +56,7 @@ class Scored:
     edges_scored: bool = True
     d_model: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
+    found: Float[Array, " edges"] | tuple[()] = ()
 
     def top(self, many: int, absolute: bool = False) -> Bool[Array, " edges"]:
         """The edges with the highest scores (the largest, whatever their sign), those on no way taken out.
@@ -188,9 +190,11 @@ def text_of(found: Scored) -> str:
         nodes[name_of_node(node)] = {"in_graph": node in there}
         if node in found.nodes:
             nodes[name_of_node(node)]["score"] = found.nodes[node]
-    edges = {
+    edges: dict[str, dict[str, Any]] = {
         name: {"score": float(found.scores[i]), "in_graph": bool(found.kept[i])} for name, i in names_of(graph).items()
     }
+    for each, share in zip(edges.values(), found.found, strict=False):
+        each["found"] = float(share)
     sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "parallel_attn_mlp": graph.parallel}
     cfg = sizes | ({"d_model": found.d_model} if found.d_model else {})
     about = {"about": dict(found.about)} if found.about else {}

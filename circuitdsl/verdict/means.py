@@ -226,21 +226,31 @@ def _strata_of(strata: bytes, kind: np.dtype[Any]) -> tuple[NDArray[np.generic],
 
 @lru_cache(maxsize=64)
 def _divided(codes: bytes) -> tuple[NDArray[np.intp], Array, Array]:
-    """The stratum of each prompt, weights [n, strata] that make their means, and the factor of deviations [n].
-
-    Small strata say too little about the spread within them. All of them are pooled; if they are few even together,
-    they join the smallest of the others.
-    """
-    stratum = np.frombuffer(codes, np.intp)
+    """The stratum of each prompt, weights [n, strata] that make their means, and the factor of deviations [n]."""
+    stratum = pooled(np.frombuffer(codes, np.intp))
     sizes = np.bincount(stratum)
-    pooled = sizes < SMALL
-    if sizes[pooled].sum() < SMALL and not pooled.all():
-        pooled[np.argmin(np.where(pooled, len(stratum), sizes))] |= pooled.any()
-    if pooled.any():
-        stratum = np.unique(np.where(pooled[stratum], pooled.argmax(), stratum), return_inverse=True)[1].ravel()
-        sizes = np.bincount(stratum)
     means = np.eye(len(sizes))[stratum] / sizes
     return stratum, means, np.sqrt(sizes / np.maximum(sizes - 1, 1))[stratum]
+
+
+def pooled(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The stratum of each prompt, from 0 on, with small ones pooled: they say too little about the spread within them.
+
+    If they are few even together, they join the smallest of the others.
+    """
+    sizes = np.bincount(stratum)
+    small = sizes < SMALL
+    if sizes[small].sum() < SMALL and not small.all():
+        small[np.argmin(np.where(small, len(stratum), sizes))] |= small.any()
+    if not small.any():
+        return stratum
+    return np.unique(np.where(small[stratum], small.argmax(), stratum), return_inverse=True)[1].ravel()
+
+
+def parts(strata: ArrayLike) -> list[NDArray[np.intp]]:
+    """The places of the prompts of each stratum, small ones pooled."""
+    codes = pooled(strata_of(strata)[1])
+    return [(codes == code).nonzero()[0] for code in range(codes.max(initial=-1) + 1)]
 
 
 def tails(values: ArrayLike, counts: ArrayLike = 1.0) -> Array:

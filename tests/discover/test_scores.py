@@ -94,6 +94,18 @@ def test_a_search_beats_gradients_and_stops_when_it_is_told_to(runs: WholeRuns) 
     assert not stopped.complete and len(set(np.abs(ranks))) == len(ranks)
 
 
+@pytest.mark.long
+def test_edges_are_found_again_in_resamples() -> None:
+    with Session("pocket") as session:
+        found = session.scores("ioi", prompts=24, seed=5, resamples=2)
+    assert set(np.unique(found.found)) == {0.0, 0.5, 1.0} and found.about["resamples"] == 2
+    assert found.found[found.kept].mean() > 0.3 > 0.2 > found.found[~found.kept].mean()
+    edges = json.loads(text_of(found))["edges"].values()
+    assert [edge["found"] for edge in edges] == found.found.tolist()
+    with pytest.raises(UserError, match="finds no circuit"):
+        session.scores("ioi", method="exact", resamples=2)
+
+
 # --- files ------------------------------------------------------------------------------------------
 
 
