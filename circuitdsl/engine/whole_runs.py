@@ -31,7 +31,7 @@ from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.terms import Terms
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
-from circuitdsl.errors import out_of_memory
+from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, attend
 
@@ -70,6 +70,9 @@ class WholeRuns:
 
     Attributes:
         indices: which of the prompts.
+
+    Raises:
+        UserError: the model lies on several devices.
     """
 
     prompts: Prompts
@@ -78,6 +81,11 @@ class WholeRuns:
 
     def __post_init__(self) -> None:
         self.model = self.prompts.model  # read here, where gradients through it can be taken
+        if len({block.device for block in self.model.blocks}) > 1:
+            raise UserError(
+                f"{self.model.name} lies on several devices, on which its whole graph cannot be run",
+                hint="leave out the device map: load it in a smaller number format, or on the CPU",
+            )
 
     @cached_property
     def graph(self) -> WholeGraph:
@@ -167,7 +175,7 @@ class WholeRuns:
             for part in in_equal_parts(n, at_once):
                 parts.append(group.rows(part))
                 rows.append((3 if gradient else 1) * (part[1] - part[0]) * length)  # a gradient is two runs more
-        most = max(self._most(gradient), 2 * max(rows))
+        most = self._most(gradient) if self.prompts.max_memory else 2 * max(rows)
         return zip(parts, each(self.model, partial(_outside_inference, work), parts, rows, most), strict=True)
 
     def _most(self, gradient: bool) -> int:
