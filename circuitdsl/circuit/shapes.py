@@ -49,7 +49,7 @@ class TaskShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The size of a model: enough to know which heads and MLPs exist; `d_head` and `d_mlp` where they are known."""
+    """The size of a model: enough to know which heads and MLPs exist; its widths where they are known."""
 
     title: str
     n_layers: int
@@ -57,6 +57,7 @@ class ModelShape:
     parallel: bool = False
     d_head: int | None = None
     d_mlp: int | None = None
+    d_model: int | None = None
 
 
 #: name on the hub without its owner: (title, layers, heads, parallel attention, d_head, d_mlp)
@@ -185,7 +186,7 @@ def read_directory(path: Path, title: str) -> tuple[ModelShape | None, str | Non
     d_mlp = _number(config, "n_inner", "intermediate_size") or (4 * gpt2 if gpt2 else None)
     if _number(config, "num_experts", "num_local_experts"):
         d_mlp = None  # layers differ: the neurons of plain MLPs can be named, those of experts cannot
-    return ModelShape(title, layers, heads, _parallel(config), d_head, d_mlp), None
+    return ModelShape(title, layers, heads, _parallel(config), d_head, d_mlp, width), None
 
 
 def out_of_range(config: Any) -> str | None:

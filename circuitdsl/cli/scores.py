@@ -106,5 +106,5 @@ def _export(given: argparse.Namespace) -> int:
     if shape is None:
         raise UserError(f"how many layers and heads {model or 'its model'} has is not known", hint="give --model DIR")
     graph = WholeGraph(shape.n_layers, shape.n_heads, shape.parallel)
-    write(target, text_of(of_spec(circuit, graph)))
+    write(target, text_of(of_spec(circuit, graph, shape.d_model or shape.n_heads * (shape.d_head or 0))))
     return 0

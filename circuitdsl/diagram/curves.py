@@ -15,11 +15,12 @@ _COLOURS = ("#0067a8", "#d1570b", "#00875f", "#a3508a", "#e09600", "#3e4c59", "#
 
 
 def picture(found: Curves) -> str:
-    """Title, curves by the largest scores with their intervals, and a legend with CPR and CMD, as SVG."""
+    """Title, both curves of each file, the one by size with its intervals, and a legend with CPR and CMD, as SVG."""
     about = f"{found.prompts} prompts of seed {found.seed}; bands are 95 % of bootstrap resamples"
-    subtitle = wrap(f"Faithfulness ({found.metric}) of the edges with the largest scores; {about}.", _SIZE, _WIDE)
+    lines = "full lines: the largest scores (CMD), broken lines: the highest (CPR)"
+    subtitle = wrap(f"Faithfulness ({found.metric}) of the best edges; {lines}; {about}.", _SIZE, _WIDE)
     grid = Rect(_PAD + 46, _PAD + 34 + 16 * len(subtitle), _WIDE - 46, _TALL)
-    steps = [step for one in found.curves for step in one.largest]
+    steps = [step for one in found.curves for step in (*one.largest, *one.highest)]
     low = min(0.0, math.floor(4 * min(step.faithfulness.low for step in steps)) / 4)
     high = max(1.0, math.ceil(4 * max(step.faithfulness.high for step in steps)) / 4)
     plot = Plot(grid, steps[0].share, low, high)
@@ -69,6 +70,9 @@ class Plot:
         def points(end: str) -> list[tuple[float, float]]:
             return [self.at(step.share, getattr(step.faithfulness, end)) for step in one.largest]
 
+        signed = [self.at(step.share, step.faithfulness.value) for step in one.highest]
+        if signed != points("value"):
+            yield path(polyline(*signed), Pen(stroke=colour, width=1.2, dash=(4, 3)))
         yield path(polyline(*points("high"), *reversed(points("low"))), Pen(palette.faded(colour, 0.15)))
         yield path(polyline(*points("value")), Pen(stroke=colour, width=1.8))
         for x, y in points("value"):

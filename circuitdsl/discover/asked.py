@@ -11,6 +11,7 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.parse import is_reserved
+from circuitdsl.report.numbers import plain
 from circuitdsl.verdict.means import mean
 from circuitdsl.verify.session import Session
 
@@ -68,15 +69,25 @@ def prompts_of(session: Session, task: str, metric: str, prompts: int, seed: int
 
 
 def refuse_undone(prompts: Prompts) -> None:
-    """Raise `UserError` where the model does not do a task: effects are shares of the gap that it makes."""
-    gap = mean(prompts.clean - prompts.corrupt, prompts.strata)
-    if not float(gap.above(0.0)) < 0.001:
-        clean, corrupt = float(prompts.clean.mean()), float(prompts.corrupt.mean())
+    """Raise `UserError` where a model does not do a task, or too few prompts say so: effects are shares of the gap."""
+    if prompts.falls:
         raise UserError(
-            f"{prompts.model.name} does not do this task: its {prompts.metric} is {clean:.2f} clean and {corrupt:.2f} "
-            "corrupt, and effects are shares of that gap",
-            hint="try another task, corruption or metric",
+            f"{prompts.metric} is lower where a run is nearer to the model's own: a search needs a metric that rises",
+            hint="take logit_diff, prob_diff or logprob",
         )
+    gap = mean(prompts.clean - prompts.corrupt, prompts.strata)
+    if float(gap.above(0.0)) < 0.001:
+        return
+    clean, corrupt, many = float(prompts.clean.mean()), float(prompts.corrupt.mean()), len(prompts.pairs)
+    measured = f"its {prompts.metric} is {plain(clean)} clean and {plain(corrupt)} corrupt"
+    if float(gap.above(0.0)) < 0.05:
+        raise UserError(
+            f"{many} prompts are too few to tell the gap of this task from 0: {measured}", "take more prompts"
+        )
+    raise UserError(
+        f"{prompts.model.name} does not do this task: {measured}, and effects are shares of that gap",
+        hint="try another task, corruption or metric",
+    )
 
 
 def name_of(task: str) -> str:

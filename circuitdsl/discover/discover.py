@@ -210,7 +210,10 @@ def drafted(
         assert found.ok, found.problems
         one = found.circuits[0]
         with session.busy("checking what was found"):
-            return verification.verify(one, session.model_of(one), by_task or session.prompts_by_task(one))
+            report = verification.verify(one, session.model_of(one), by_task or session.prompts_by_task(one))
+        if report.interrupted:  # half a check would take lines out that hold
+            raise KeyboardInterrupt
+        return report
 
     of_file, held, notes = use.file is not None, 0, tuple[str, ...]()
     if of_file:

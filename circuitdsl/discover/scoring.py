@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from circuitdsl.api import as_task
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.discover.asked import prompts_of
 from circuitdsl.discover.pruning import Pruning
 from circuitdsl.engine.edge_attribution import attributions
@@ -112,6 +114,8 @@ def scored(
         raise UsageError(f"there is no method {method}", hint=f"there are {', '.join(METHODS)}")
     if resamples and method != "hybrid":
         raise UsageError(f"{method} scores edges and finds no circuit", hint="leave out the resamples, or take hybrid")
+    if method != "exact" and _jumps(metric):
+        raise UsageError(f"{metric} is 0 or 1: it has no gradients, which {method} takes", hint="--method exact")
     start, found = time.monotonic(), prompts_of(session, task, metric, prompts, seed)
     with session.busy("scoring edges") as spinner:
 
@@ -122,9 +126,15 @@ def scored(
 
         scores, kept, complete = METHODS[method](Asked(WholeRuns(found, np.arange(len(found.pairs))), steps, tell))
         again = tuple(_again(found, steps, tell, resamples))
-    made = _scored(found, scores, kept, method, time.monotonic() - start, complete)
+    made = _scored(found, as_task(task), scores, kept, method, time.monotonic() - start, complete)
     about = {**made.about, **({"resamples": len(again)} if resamples else {})}
     return replace(made, about=about, found=np.mean(again, axis=0) if again else ())
+
+
+def _jumps(metric: str) -> bool:
+    """Whether a metric is 0 or 1 on each prompt."""
+    shape = METRICS.get(metric.partition("(")[0].strip())
+    return shape is not None and shape.hits
 
 
 def _again(
@@ -143,16 +153,20 @@ def _again(
             yield kept
 
 
-def _scored(prompts: Prompts, scores: Array, kept: Array | None, method: str, seconds: float, complete: bool) -> Scored:
+def _scored(
+    prompts: Prompts, task: str, scores: Array, kept: Array | None, method: str, seconds: float, complete: bool
+) -> Scored:
     model = prompts.model
     about = {
         "circuitdsl": __version__,
         "method": method,
         "model": model.name,
-        "task": prompts.data.task,
+        "task": task,
         "metric": str(prompts.metric),
         "prompts": len(prompts.pairs),
         "seed": prompts.data.seed,
+        "dtype": prompts.source.dtype,
+        "weights": prompts.source.sha256,
         "seconds": round(seconds, 1),
         "complete": complete,
     }

@@ -26,6 +26,7 @@ class Recipe:
             `properties` of a task, or `random` tokens; or the `model`, without prompts.
         use: the task.
         keeps: whether runs that were made for the scores are kept.
+        sha256: of the model and of the prompts as they are here, once they are made.
         key: a name of its own.
     """
 
@@ -33,16 +34,22 @@ class Recipe:
     of: Literal["task", "another", "properties", "random", "model"]
     use: TaskUse | None = None
     keeps: bool = True
+    sha256: bytes = b""
     key: str = field(default_factory=lambda: uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A function, "module:name", which is given the prompts or the model of a recipe, and more."""
+    """A function, "module:name", which is given the prompts or the model of a recipe, and more.
+
+    Attributes:
+        model: the digest of the model that is meant; empty where it is not known yet.
+    """
 
     recipe: Recipe
     function: str
     given: tuple[Any, ...]
+    model: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def ask(source: Model, recipe: Recipe | None, function: str, here: Any, *given: 
     if source.away is None:
         return answered(function, here, *given)
     assert recipe is not None, "prompts on a model that is away are made with a recipe"
-    ((_, found),) = source.away([Call(recipe, function, given)])
+    ((_, found),) = source.away([Call(recipe, function, given, source.digest)])
     if isinstance(found, Short):
         raise UserError(f"memory ran out: {found.why}", found.hint)
     return found

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +30,8 @@ Array = np.ndarray
 LARGEST = 2**28
 #: how files of PyTorch begin: a zip archive, or a pickle
 _PICKLED = (b"PK\x03\x04", b"\x80")
-_HEAD = re.compile(r"a(0|[1-9]\d{0,3})\.h(0|[1-9]\d{0,3})")
+#: no score is so large
+LARGE = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +168,8 @@ def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:
     if not isinstance(values, dict):
         raise wrong(f"{quoted(name)} needs an object with `score` and `in_graph`")
     score = values.get("score")
-    if score is not None and (
-        isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
-    ):
-        raise wrong(f"the score of {quoted(name)} is {quoted(str(score))}, and no number can be ranked with it")
+    if score is not None and (type(score) not in (int, float) or not abs(score) < LARGE):
+        raise wrong(f"the score of {quoted(name)} is {quoted(repr(score))}; a score is a finite number")
     return score, values.get("in_graph") is True
 
 

@@ -20,7 +20,7 @@ ANSWERS, SAYS = 5.0, 120.0
 #: how a gRPC server, as Ray's are, is greeted, and the kind of what it answers (RFC 9113, 3.4 and 4.1)
 HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), b"\x04"
 #: the packages that make numbers; a worker has the driver's versions of them
-SAME = ("circuitdsl", "torch", "numpy", "transformers")
+SAME = ("circuitdsl", "torch", "numpy", "transformers", "tokenizers", "transformer-lens")
 
 
 def said(error: Exception) -> str:

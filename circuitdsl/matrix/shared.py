@@ -25,14 +25,16 @@ from circuitdsl.matrix.worker import Failed, Settings, Told, Verified, Worker
 from circuitdsl.models.errors import ModelUnavailable
 from circuitdsl.models.load import load_tokenizer
 from circuitdsl.models.model import Model
+from circuitdsl.verify.cache import machine_of
 
 #: what of a model is not sent to the driver
-STAYS = ("tokenizer", "read", "whole", "away")
+STAYS = ("tokenizer", "read", "whole", "shapes", "away")
 
 
 def facts(model: Model) -> dict[str, Any]:
     """What is known of a model without its tensors, to be sent."""
-    return {each.name: getattr(model, each.name) for each in fields(model) if each.name not in STAYS}
+    known = {each.name: getattr(model, each.name) for each in fields(model) if each.name not in STAYS}
+    return known | {"machine": machine_of(model)}
 
 
 class _Over(BaseException):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.brief import brief
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.engine.away import Call, Short, answered
+from circuitdsl.engine.memory import OutOfMemory
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.matrix.asking import as_written, asked, statement
 from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow
@@ -117,7 +118,8 @@ class Worker:
             made = Verified(cell, large=True)
         except UserError as error:
             lacking = isinstance(error, ModelUnavailable) and bool(cell.model_sha256)
-            made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking)
+            short = isinstance(error, OutOfMemory)
+            made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking, short=short)
         except Exception as error:  # a mistake of ours in one cell is no reason to lose the others
             self._log += traceback.format_exc().splitlines()
             why = "the memory does not suffice" if out_of_memory(error) else brief(f"{type(error).__name__}: {error}")
@@ -159,6 +161,8 @@ class Worker:
         self._log = []
         try:
             model = self._session_of(cell).source_of(circuit)
+            if call.model and call.model != model.digest:
+                raise ModelUnavailable(f"the files of {cell.model} are others on another machine", "make them the same")
             if call.recipe.of == "model":
                 return answered(call.function, model, *call.given)
             prompts = self._made.pop(cell.key, {})
@@ -166,6 +170,9 @@ class Worker:
             if call.recipe.key not in prompts:
                 prompts[call.recipe.key] = made_by(call.recipe, model, self.settings.memory)
             return answered(call.function, prompts[call.recipe.key], *call.given)
+        except OutOfMemory as error:
+            self._made = {}
+            return Short(error.message, error.hint or "")
         except UserError as error:
             return Failed(error)
         except Exception as error:

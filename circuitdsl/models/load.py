@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 POCKET = Path(__file__).parent / "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
-WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
+WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*", "training_args*"]
 
 

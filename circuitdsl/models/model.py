@@ -47,6 +47,7 @@ class Model:
         read: reads its parts.
         whole: reads them as the library loads the model, which then is in memory once; None where `read` does as well.
         shapes: gives its parts without weights, where these are known without loading it.
+        machine: what computes its numbers, where that is another process (`cache.machine_of`).
         away: asks the processes that hold the model, where this one does not (`engine.away`).
     """
 
@@ -72,6 +73,7 @@ class Model:
     read: Callable[[], Transformer]
     whole: Callable[[], Transformer] | None = None
     shapes: Callable[[], Transformer] | None = None
+    machine: str = ""
     away: Callable[[Sequence[Any]], Iterator[tuple[int, Any]]] | None = None
 
     @cached_property

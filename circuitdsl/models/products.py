@@ -78,6 +78,9 @@ def in_parts(
 ) -> Float[Tensor, "*rows out"]:
     """`product(x, W) + b`, with some outputs of the weight after the other in the number format of `x`."""
     out, size = x.new_empty(*x.shape[:-1], len(weight)), max(1, CONVERTED // weight.shape[1])
+    if torch.is_grad_enabled() and x.requires_grad:  # each part is read again for the gradient
+        found = torch.cat([product(x, some.to(x.dtype)) for some in weight.split(size)], dim=-1)
+        return found if bias is None else found + bias
     converted = torch.empty_like(weight[:size], dtype=x.dtype)  # the one memory of all parts
     for start, some in enumerate(weight.split(size)):
         at = slice(start * size, start * size + len(some))

@@ -175,6 +175,8 @@ def memory(
 
 def machine_of(model: Model) -> str:
     """What computes a model's numbers, and in which number format."""
+    if model.machine:
+        return model.machine
     name = ""
     if model.device.startswith("cuda"):
         import torch

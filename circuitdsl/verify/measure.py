@@ -209,7 +209,9 @@ def _elsewhere(prompts: Prompts, cut: Sequence[Portion], indices: Array) -> Iter
     """
     assert prompts.recipe is not None and prompts.source.away is not None
     function, short = "circuitdsl.verify.anew:portion", list[Portion]()
-    calls = [Call(prompts.recipe, function, (each.requests, indices[each.places])) for each in cut]
+    calls = [
+        Call(prompts.recipe, function, (each.requests, indices[each.places]), prompts.source.digest) for each in cut
+    ]
     for number, answer in prompts.source.away(calls):
         one = cut[number]
         if isinstance(answer, Short):

@@ -30,7 +30,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.plan import RANDOM
 from circuitdsl.measurements.requests import kept_for
-from circuitdsl.models.errors import UnsupportedModel
+from circuitdsl.models.errors import ModelUnavailable, UnsupportedModel
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.ordinary import Unreadable, opened
 from circuitdsl.tasks.dataset import Corrupt, Dataset, PromptPair, corrupt_prompts, sample
@@ -192,8 +192,27 @@ def prompts_by_task(
     return found
 
 
+def _of_what(model: Model, data: Dataset, recipe: Recipe) -> bytes:
+    """A hash of a model, of prompts, and of the file from which those come that means are taken over."""
+    file = _file_digest(recipe.circuit, recipe.use) if recipe.circuit and recipe.use and recipe.use.file else b""
+    return hashlib.sha256(model.digest + file + repr(data.pairs).encode()).digest()
+
+
 def made_by(recipe: Recipe, model: Model, max_memory: int | None = None) -> Prompts:
-    """The prompts of a recipe, ready to be measured here; nothing is known of them from earlier."""
+    """The prompts of a recipe, ready to be measured here; nothing is known of them from earlier.
+
+    Raises:
+        ModelUnavailable: the prompts, or the model, are others here than where the recipe is from.
+    """
+    made = _made_by(recipe, model, max_memory)
+    if recipe.sha256 and made.recipe and made.recipe.sha256 != recipe.sha256:
+        raise ModelUnavailable(
+            "a worker has other prompts or another model than the run that it measures for", "run again"
+        )
+    return made
+
+
+def _made_by(recipe: Recipe, model: Model, max_memory: int | None) -> Prompts:
     circuit, use = recipe.circuit, recipe.use
     if recipe.of == "random":
         return random_prompts(model, max_memory)
@@ -287,6 +306,8 @@ def scored_prompts(
     known = memory(store, source, data.pairs, metric, reference, more_are) if store else None
     nothing = np.zeros(len(data.pairs))
     made = Prompts(source, data, metric, nothing, nothing, ends, others or {}, reference, max_memory)
+    if recipe is not None:
+        recipe = replace(recipe, sha256=_of_what(source, data, recipe))
     made = replace(made, cache=known, kept=kept, recipe=recipe)
     check_agreement(made)
     if source.dtype != "float32" and not source.away:

@@ -180,7 +180,10 @@ WRONG = {
     ),
     "an edge": ({"cfg": CFG, "nodes": {}, "edges": {"m1->m0": {"score": 1}}}, "there is no edge m1->m0"),
     "a node": ({"cfg": CFG, "nodes": {"a9.h9": {}}, "edges": {}}, "there is no node a9.h9"),
-    "no number": ({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"score": float("nan")}}}, "the score of m0->m1 is"),
+    "no number": (
+        {"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"score": float("nan")}}},
+        "the score of m0->m1 is nan; a score is a finite number",
+    ),
     "nothing": ({"cfg": CFG, "nodes": {}, "edges": {}}, "neither edges nor nodes have a score"),
     "no scores": ({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"in_graph": True}}}, "none comes first"),
     "a pickle": (b"PK\x03\x04 and so on", "which may run a program when it is read"),

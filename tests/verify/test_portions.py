@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,3 +214,23 @@ def test_memory_that_is_too_little_for_one_number_is_said(prompts: Prompts, requ
 def test_a_recipe_is_of_prompts_of_its_own(prompts: Prompts) -> None:
     assert isinstance(prompts.recipe, Recipe) and prompts.recipe.of == "task"
     assert replace(prompts.recipe, keeps=False).key == prompts.recipe.key
+
+
+def test_prompts_that_are_others_elsewhere_are_refused(tmp_path: Path, prompts: Prompts) -> None:
+    """A worker reads a prompt file again: what it measures on is what the run was planned on, or nothing."""
+    from circuitdsl.api import loads
+
+    file, words = tmp_path / "p.jsonl", prompts.source.tokenizer.decode
+    lines = []
+    for pair in prompts.pairs[:4]:
+        sides = {"clean": words(pair.clean_tokens), "corrupt": words(pair.corrupt_tokens)}
+        lines.append(json.dumps(sides | {"answer": words(pair.answers[:1]), "distractor": words(pair.distractors[:1])}))
+    file.write_text("\n".join(lines))
+    text = 'circuit c\nmodel "pocket"\ntask mine = file("p.jsonl")\nexpect logit_diff >= -99\n'
+    with Session("pocket", cache=False) as session:
+        circuit = session.circuit(loads(text, str(tmp_path / "c.circ"), session.name))
+        recipe = session.prompts_by_task(circuit)["mine"].recipe
+        assert recipe is not None and len(made_by(recipe, session.source_of(circuit)).pairs) == 4
+        file.write_text("\n".join(lines[1:]))
+        with pytest.raises(UserError, match="a worker has other prompts"):
+            made_by(recipe, session.source_of(circuit))
