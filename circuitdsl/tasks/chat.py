@@ -17,6 +17,8 @@ from circuitdsl.tasks.tokens import KEPT, Encoded, Tokens
 
 #: turns of a prompt, at the most
 MOST = 100
+#: the date for templates that write one: that to which those of Llama 3 fall back
+DATE = "26 Jul 2024"
 #: stands for the text of a turn in private characters, which no template writes
 _PLACE = "\ue000{}\ue001"
 _PLACES = re.compile("\ue000([0-9]+)\ue001")
@@ -70,7 +72,13 @@ class Template:
                 f"the tokenizer of {self.tokens.name} has no chat template, and chat = yes asks for one",
                 hint="take a model that is trained on chats, or leave chat out",
             )
-        self.sha256 = sha256(self.tokens.tokenizer.get_chat_template().encode()).hexdigest()
+        template = self.tokens.tokenizer.get_chat_template()
+        if "strftime_now" in template and "date_string" not in template:
+            raise TaskError(
+                f"{self._named} writes today's date: prompts would not be the same tomorrow",
+                hint="take a model with another template, or write whole texts, without chat = yes",
+            )
+        self.sha256 = sha256(template.encode()).hexdigest()
 
     def read(self, given: Any) -> Talk:
         """A prompt file's `clean` or `corrupt`: the user's text, or a list of turns with `role` and `content`.
@@ -111,7 +119,12 @@ class Template:
 
     def _written(self, turns: Sequence[Mapping[str, str]]) -> str:
         tokenizer, goes_on = self.tokens.tokenizer, turns[-1]["role"] == "assistant"
-        how = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on, "tokenize": False}
+        how: dict[str, Any] = {
+            "add_generation_prompt": not goes_on,
+            "continue_final_message": goes_on,
+            "tokenize": False,
+        }
+        how["date_string"] = DATE
         try:
             text: str = tokenizer.apply_chat_template(list(turns), **how)
         except Exception as error:  # a template may raise anything

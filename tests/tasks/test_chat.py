@@ -181,3 +181,11 @@ def test_a_spec_is_verified_on_turns(tmp_path, monkeypatch) -> None:
 def test_what_a_spec_cannot_say(task, code) -> None:
     found = loads(f'circuit c\nmodel "pocket"\ntask {task}\nexpect accuracy >= 50%\n', allow_outside=True)
     assert code in [each.code for each in found.diagnostics]
+
+
+def test_no_prompt_has_todays_date(tokens_with) -> None:
+    """A template takes the date that it is given, or is refused."""
+    dated = "{{ date_string if date_string is defined else strftime_now('%Y') }} {{ messages[0]['content'] }}"
+    assert Template(tokens_with(dated)).read("hello").text == "26 Jul 2024 hello"
+    with pytest.raises(TaskError, match="writes today's date"):
+        Template(tokens_with("{{ strftime_now('%Y') }} {{ messages[0]['content'] }}"))
