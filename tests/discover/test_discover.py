@@ -120,6 +120,7 @@ def test_heads_are_grouped_by_the_role_whose_checks_they_pass(draft: Discovery) 
     assert "expect role(inhibition)" in draft.text
 
 
+@pytest.mark.long
 def test_a_head_that_fails_on_other_prompts_loses_its_role(model: Transformer, bench: Prompts, found: Found) -> None:
     """It is written as any head that has none, and the role is claimed of the others."""
     lost = Node("head", 0, 5)

@@ -47,6 +47,7 @@ def many(tmp_path: Path) -> Path:
     return write(tmp_path / "p.jsonl", numbered(MANY))
 
 
+@pytest.mark.long
 def test_a_long_file_is_read_as_a_stream(many: Path) -> None:
     """In 40 microseconds a line, and in memory that does not hold it: 200 bytes a line."""
     start = time.process_time()

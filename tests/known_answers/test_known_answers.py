@@ -14,6 +14,7 @@ from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.verify.prompts import scored_prompts
 from circuitdsl.verify.session import Options
+from tests.drawing import examples
 from tests.engine import reference
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import (
@@ -90,7 +91,7 @@ def some_of(kind: str) -> Design:
     return replace(design, edges=design.edges[1::3], attends=design.attends[:1], acts=design.acts[-1:])
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", examples(("decoy", "negative"), MODELS))
 def test_true_claims_hold_and_false_ones_do_not(models, kind: str) -> None:
     """Some of the claims on one sample; `benchmarks/known_answers.py` has all of them, on several."""
     whole = models[kind]

@@ -34,6 +34,7 @@ def without_times(results: Results) -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_two_processes_on_one_directory_destroy_nothing(lab: Path) -> None:
     """Every cell is there, each file is whole, and everything is as one process leaves it."""
     line = "verify ioi.circ weights.circ --model pocket --model small --seed 0 --seed 1 --seed 2 --resume --results"

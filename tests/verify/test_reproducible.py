@@ -52,6 +52,7 @@ def here() -> Report:
     return found
 
 
+@pytest.mark.long
 def test_numbers_and_counts_do_not_depend_on_the_threads_that_lengths_share(
     pocket: Transformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
