@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from circuitdsl.brief import brief
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.engine.away import Call, Short, answered
-from circuitdsl.engine.memory import OutOfMemory
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.matrix.asking import as_written, asked, statement
 from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, ClaimRow
@@ -118,8 +117,7 @@ class Worker:
             made = Verified(cell, large=True)
         except UserError as error:
             lacking = isinstance(error, ModelUnavailable) and bool(cell.model_sha256)
-            short = isinstance(error, OutOfMemory)
-            made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking, short=short)
+            made = Verified(cell, error=error.message, hint=error.hint or "", lacking=lacking, short=_is_short(error))
         except Exception as error:  # a mistake of ours in one cell is no reason to lose the others
             self._log += traceback.format_exc().splitlines()
             why = "the memory does not suffice" if out_of_memory(error) else brief(f"{type(error).__name__}: {error}")
@@ -170,11 +168,11 @@ class Worker:
             if call.recipe.key not in prompts:
                 prompts[call.recipe.key] = made_by(call.recipe, model, self.settings.memory)
             return answered(call.function, prompts[call.recipe.key], *call.given)
-        except OutOfMemory as error:
+        except UserError as error:
+            if not _is_short(error):
+                return Failed(error)
             self._made = {}
             return Short(error.message, error.hint or "")
-        except UserError as error:
-            return Failed(error)
         except Exception as error:
             if out_of_memory(error):
                 self._made = {}
@@ -206,6 +204,13 @@ class Worker:
         if self._session:
             self._session.close()
         self._session, self._made = None, {}
+
+
+def _is_short(error: UserError) -> bool:
+    """Whether it says that memory ran out."""
+    from circuitdsl.engine.memory import OutOfMemory  # imports torch, which cells that are done do not need
+
+    return isinstance(error, OutOfMemory)
 
 
 def _is_of(cell: Cell, report: Report) -> bool:

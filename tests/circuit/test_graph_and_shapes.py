@@ -71,8 +71,8 @@ def test_a_stranger_of_the_same_name_is_not_known() -> None:
     ("config", "shape"),
     [
         ({"model_type": "gpt2", "n_layer": 4, "n_head": 8}, (4, 8, False)),
-        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": None}, (4, 8, False, 8, 256)),
-        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": 100}, (4, 8, False, 8, 100)),
+        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": None}, (4, 8, False, 8, 256, 64)),
+        ({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 64, "n_inner": 100}, (4, 8, False, 8, 100, 64)),
         ({"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4}, (2, 4, False)),
         ({"model_type": "gpt_neox", "num_hidden_layers": 2, "num_attention_heads": 4}, (2, 4, True)),
         (

@@ -8,9 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.hostile.inputs import HEAD
+import pytest
+
 from tests.hostile.texts import TEXTS, commands, unseen
 
 
+@pytest.mark.long
 def test_what_pytest_prints_and_writes(tmp_path: Path) -> None:
     texts = [text for text in TEXTS.values() if text.isprintable() and '"' not in text] + ["a\u200b\u200f\ufeff\u2028b"]
     titles = "".join(f'expect logit_diff >= {900 + i} "{text}"\n' for i, text in enumerate(texts))

@@ -128,6 +128,7 @@ def test_a_metric_of_another_package_is_measured(stranger: type[Measurement]) ->
     assert report.tasks[0].metric == "odds"
 
 
+@pytest.mark.long
 def test_edited_code_of_another_package_is_measured_anew(tmp_path: Path) -> None:
     shutil.copytree(STRANGER, tmp_path / "site")
     text = (

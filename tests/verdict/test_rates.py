@@ -67,7 +67,7 @@ def test_what_few_prompts_carry_is_not_overlooked(population, n):
     assert np.all((found(population, pool, n, SAMPLES) == "holds").mean(0) <= MOST)
 
 
-@pytest.mark.parametrize("n", [64, 256])
+@pytest.mark.parametrize("n", [64, pytest.param(256, marks=pytest.mark.long)])
 def test_specs_whose_claims_lie_on_their_bounds(population, n):
     looks, (prompts, strata) = plan_looks(n), population.draw(SAMPLES, n, np.random.default_rng(n))
     values = [claim for v in range(2) for claim in on_values(population, v)]

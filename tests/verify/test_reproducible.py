@@ -98,7 +98,8 @@ def test_numbers_do_not_depend_on_the_process(here: Report) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 2])
 def test_numbers_do_not_depend_on_the_device(count: int, here: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one that is only pretended, or two: it has the CPU's numbers, and none of its forgiveness."""
     model = load_model("pocket", device="cpu")
