@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.hostile.inputs import HEAD
 import pytest
 
+from tests.hostile.inputs import HEAD
 from tests.hostile.texts import TEXTS, commands, unseen
 
 
