@@ -91,6 +91,12 @@ class WholeGraph:
         found: Array = sends[senders] & reads[inputs]
         return found
 
+    def highest(self, values: Float[Array, " edges"], many: int) -> Bool[Array, " edges"]:
+        """So many edges with the highest values, those on no way taken out."""
+        chosen = np.zeros(len(values), bool)
+        chosen[np.argsort(-values, kind="stable")[:many]] = True
+        return self.connected(chosen)
+
     @cached_property
     def _writes(self) -> Int[Array, " inputs"]:
         """The sender that each input is one of; that of the logits does not exist."""

@@ -12,14 +12,13 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Port
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.discover.asked import opening
+from circuitdsl.discover.draft import KEYWORDS
 from circuitdsl.errors import UserError
 from circuitdsl.interop.mib import Scored
 from circuitdsl.language.format import format_text
 
 Array = np.ndarray
 Nodes = frozenset[Node]
-#: the keyword that defines a group of a kind
-_KEYWORDS = {"head": "heads", "mlp": "mlps"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def spec_of(
     lines = opening(model, name, metric, task, 256, 0, [said])
     together = list(_sets(graph, kept))
     names = _names(each for one in together for each in (one.senders, one.receivers))
-    groups = [f"{_KEYWORDS[min(nodes).kind]} {name} = {_listed(nodes)} at *" for nodes, name in names.items()]
+    groups = [f"{KEYWORDS[min(nodes).kind]} {name} = {_listed(nodes)} at *" for nodes, name in names.items()]
     claims = []
     for one in together:
         receivers = names.get(one.receivers) or _listed(one.receivers)

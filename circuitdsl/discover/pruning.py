@@ -78,7 +78,7 @@ class Pruning:
         """A circuit, run."""
         value = 1.0 if kept.all() else self.runs.faithfulness(kept)
         self.complete &= self.progress(int(kept.sum()), value)
-        return Point(kept, value, self.runs.gradient(kept, WITHIN)[1] / self.runs.gap)
+        return Point(kept, value, self.runs.gradient(kept, WITHIN) / self.runs.gap)
 
     def search(self) -> Float[Array, " edges"]:
         """The scores of all edges."""
@@ -152,12 +152,8 @@ class Pruning:
 
     def _area(self, scores: Float[Array, " edges"]) -> float:
         """CPR on the prompts of the search."""
-        order, values = np.argsort(-scores, kind="stable"), list[float]()
-        for share in SHARES[:-1]:
-            kept = np.zeros(len(order), bool)
-            kept[order[: int(share * len(order))]] = True
-            values.append(self.runs.faithfulness(kept))
-        return _area([*values, 1.0])
+        circuits = (self.graph.highest(scores, int(share * len(scores))) for share in SHARES[:-1])
+        return _area([*map(self.runs.faithfulness, circuits), 1.0])
 
 
 def _area(values: Sequence[float]) -> float:

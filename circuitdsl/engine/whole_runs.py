@@ -134,19 +134,17 @@ class WholeRuns:
         return self._with(kept, 1.0, False)[0]
 
     @measuring()
-    def gradient(
-        self, kept: Bool[Array, " edges"], share: float = 1.0
-    ) -> tuple[Float[Array, " n"], Float[Array, " edges"]]:
-        """The same, and how fast the mean over the prompts grows with the share to which each edge is kept.
+    def gradient(self, kept: Bool[Array, " edges"], share: float = 1.0) -> Float[Array, " edges"]:
+        """How fast the metric's mean over the prompts grows with the share to which each edge is kept.
 
         Edges that are left out have one as well: it is that at which they would come in.
 
         Args:
             share: to which these edges are kept.
         """
-        found, by_weight = self._with(kept, share, True)
+        _, by_weight = self._with(kept, share, True)
         assert by_weight is not None
-        return found, self.graph.of_matrix(by_weight) / len(self.indices)
+        return self.graph.of_matrix(by_weight) / len(self.indices)
 
     def _with(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
         """The metric of each prompt, and its sum's gradient by the weights `[inputs, senders]`."""

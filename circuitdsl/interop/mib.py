@@ -63,10 +63,7 @@ class Scored:
         Where nodes alone are scored, these are the edges between so many nodes.
         """
         if self.edges_scored:
-            values = np.abs(self.scores) if absolute else self.scores
-            chosen = np.zeros(len(values), bool)
-            chosen[np.argsort(-values, kind="stable")[:many]] = True
-            return self.graph.connected(chosen)
+            return self.graph.highest(np.abs(self.scores) if absolute else self.scores, many)
         ranked = sorted(self.nodes, key=lambda node: -abs(self.nodes[node]) if absolute else -self.nodes[node])
         return self.graph.connected(self.graph.between({EMBED, *ranked[:many]}))
 
