@@ -8,7 +8,19 @@ from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Direction, Edge, Input, Node, Port, Position, Positions
+from circuitdsl.circuit.nodes import (
+    EMBED,
+    EVERYWHERE,
+    LOGITS,
+    QKV,
+    Direction,
+    Edge,
+    Input,
+    Node,
+    Port,
+    Position,
+    Positions,
+)
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
@@ -16,7 +28,6 @@ from circuitdsl.language.diagnostics import Fix, listing, suggest
 
 MAX_PAIRS = 10_000
 END = Position("END")
-QKV: tuple[Port, ...] = ("q", "k", "v")
 
 
 @dataclass(frozen=True, slots=True)

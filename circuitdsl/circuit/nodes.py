@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 NodeKind = Literal["embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v", "in"]
+#: the inputs of a head
+QKV: tuple[Port, ...] = ("q", "k", "v")
 
 #: which run is patched: the clean one with terms of the corrupt run, or the other way round
 Direction = Literal["noise", "denoise"]

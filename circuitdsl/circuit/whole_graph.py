@@ -14,10 +14,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, Port
+from circuitdsl.circuit.nodes import EMBED, LOGITS, QKV, Input, Node
 
 Array = np.ndarray
-PORTS: tuple[Port, ...] = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class WholeGraph:
         """Layer by layer the queries, the keys and the values of all heads and what the MLP reads; then the logits."""
         found = list[Input]()
         for layer in range(self.n_layers):
-            found += [Input(Node("head", layer, head), port) for port in PORTS for head in range(self.n_heads)]
+            found += [Input(Node("head", layer, head), port) for port in QKV for head in range(self.n_heads)]
             found.append(Input(Node("mlp", layer), "in"))
         return (*found, Input(LOGITS, "in"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -124,11 +124,15 @@ def scored(
                 spinner.update(f"scoring edges: {what}")
             return budget is None or time.monotonic() - start < budget
 
-        scores, kept, complete = METHODS[method](Asked(WholeRuns(found, np.arange(len(found.pairs))), steps, tell))
+        runs = WholeRuns(found, np.arange(len(found.pairs)))
+        scores, kept, complete = METHODS[method](Asked(runs, steps, tell))
         again = tuple(_again(found, steps, tell, resamples))
-    made = _scored(found, as_task(task), scores, kept, method, time.monotonic() - start, complete)
-    about = {**made.about, **({"resamples": len(again)} if resamples else {})}
-    return replace(made, about=about, found=np.mean(again, axis=0) if again else ())
+    how = {"method": method, "seconds": round(time.monotonic() - start, 1), "complete": complete}
+    how |= {"resamples": len(again)} if resamples else {}
+    inside = np.zeros(len(scores), bool) if kept is None else kept
+    shares = np.mean(again, axis=0) if again else ()
+    about = _about(found, as_task(task)) | how
+    return Scored(runs.graph, scores, inside, d_model=runs.model.d_model, about=about, found=shares)
 
 
 def _jumps(metric: str) -> bool:
@@ -153,23 +157,15 @@ def _again(
             yield kept
 
 
-def _scored(
-    prompts: Prompts, task: str, scores: Array, kept: Array | None, method: str, seconds: float, complete: bool
-) -> Scored:
-    model = prompts.model
-    about = {
+def _about(prompts: Prompts, task: str) -> dict[str, Any]:
+    """What scores are of."""
+    return {
         "circuitdsl": __version__,
-        "method": method,
-        "model": model.name,
+        "model": prompts.model.name,
         "task": task,
         "metric": str(prompts.metric),
         "prompts": len(prompts.pairs),
         "seed": prompts.data.seed,
         "dtype": prompts.source.dtype,
         "weights": prompts.source.sha256,
-        "seconds": round(seconds, 1),
-        "complete": complete,
     }
-    runs = WholeRuns(prompts, np.arange(0))
-    inside = np.zeros(len(scores), bool) if kept is None else kept
-    return Scored(runs.graph, scores, inside, d_model=model.d_model, about=about)
