@@ -100,7 +100,8 @@ class WholeRuns:
         for places, clean in engine.by_length([pair.clean_tokens for pair in pairs], lambda _: len(pairs)):
             corrupt = tokens_of([pairs[i] for i in places], "corrupt_tokens")
             made = engine.run(self.model, clean, corrupt, kept=kept)
-            found.append(Some(places, made.clean_tokens, made.clean, made.corrupt))
+            with torch.inference_mode(False):  # copied once, to where gradients can be taken
+                found.append(Some(places, made.clean_tokens, _copied(made.clean), _copied(made.corrupt)))
         return found
 
     @cached_property
@@ -189,10 +190,10 @@ class WholeRuns:
 
 
 def _outside_inference(work: Callable[[Some], T], some: Some) -> T:
-    """Work that may take gradients, of prompts whose runs were made where none can be taken."""
+    """Work that may take gradients."""
     with torch.inference_mode(False), torch.enable_grad():
         try:
-            return work(replace(some, clean=_copied(some.clean), corrupt=_copied(some.corrupt)))
+            return work(some)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
