@@ -167,8 +167,16 @@ TASKS: Batches = (
     ),
     (("statement", 4), ("colored_objects", 8)),
 )
+#: when the tasks of repeats are done, more of the others
+MORE_COLORS: Batches = (
+    (
+        *(("single", 28), ("left_of", 16), ("again", 6), ("seen", 4), ("color_of", 8), ("one_question", 24)),
+        *(("ioi", 10), ("greater_than", 6), ("repeated_list", 4), ("laundry_list", 14)),
+    ),
+    (("statement", 8), ("colored_objects", 20)),
+)
 DEEP = Mixture(
     makers={**MAKERS, "single": single, "left_of": left_of, "again": again, "seen": seen},
-    phases=((0, BEGIN), (300, PRACTICE), (1000, TASKS)),
+    phases=((0, BEGIN), (300, PRACTICE), (1000, TASKS), (1600, MORE_COLORS)),
     shown=("single", "left_of", "seen"),
 )
