@@ -64,7 +64,28 @@ class NodePatch:
         return tuple(site.position for site in self.sites)
 
 
-Patch = EdgePatch | NodePatch
+@dataclass(frozen=True)
+class PathPatch:
+    """A path along which a change goes, and along nothing else (semantics: path).
+
+    Attributes:
+        arrows: the pairs of each arrow, which go together.
+    """
+
+    arrows: tuple[tuple[Member, ...], ...]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The pairs of all arrows."""
+        return tuple(member for arrow in self.arrows for member in arrow)
+
+    @cached_property
+    def positions(self) -> Positions:
+        """The positions of its edges, each once."""
+        return tuple(dict.fromkeys(edge.position for member in self.members for edge in member.edges))
+
+
+Patch = EdgePatch | PathPatch | NodePatch
 
 
 @dataclass(frozen=True, slots=True)
