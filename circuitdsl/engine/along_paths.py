@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Edge, Input, Node
@@ -31,6 +31,7 @@ from circuitdsl.engine.batch_index import (
     Where,
     all_names,
     by_input,
+    seen_from,
     sent_at,
     ship,
 )
@@ -39,6 +40,7 @@ from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.engine.workers import in_equal_parts
+from circuitdsl.models.parts import Transformer
 from circuitdsl.models.writers import layer_of, term
 
 
@@ -112,13 +114,27 @@ def _points(where: Where, names: Names, own: Iterable[tuple[Input, Senders]]) ->
     return np.argwhere(where.mask(names, False) & where.mask(arriving, False))  # type: ignore[arg-type]
 
 
+def lets_through(model: Transformer, where: Where, arrows: Sequence[Iterable[Edge]]) -> Bool[np.ndarray, " n"]:
+    """On which prompts the positions of a path let a change through: no node reads what stands behind it."""
+    came: dict[Node, Array] = {}
+    for number, arrow in enumerate(arrows):
+        coming = [(edge.receiver, where.mask(frozenset([edge.position]), False), edge.sender) for edge in arrow]
+        arrived = [(read, mask & came[sender] if number else mask) for read, mask, sender in coming]
+        came = {}
+        for read, mask in arrived:
+            if read.port in ("k", "v"):
+                mask = seen_from(mask, model.blocks[read.node.layer].attn.window)
+            came[read.node] = came[read.node] | mask if read.node in came else mask
+    return np.logical_or.reduce([mask.any(axis=1) for _, mask in arrived])
+
+
 def carried(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally: Tally) -> Flows:
     """What arrives at the last readers of the paths among some plans.
 
     Args:
         max_rows: residual-stream vectors that are computed at once, if possible.
     """
-    flows = {flow for plan in plans for flow in plan.flows.values() if isinstance(flow[0], Carried)}
+    flows = {(way, at) for plan in plans for way, at in plan.flows.values() if isinstance(way, Carried)}
     ways = {way for way, _ in flows}
     work, arrived = _Way(runs, where, max_rows, tally), dict[Carried, Change]()
     written: dict[tuple[Before, Node], Change] = {}
@@ -126,7 +142,7 @@ def carried(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tall
         # a step's stops stand before what comes from them
         written = {(stop.before, stop.of): change for stop, change in work.written(stops, arrived)}
         arrived = {way: work.arriving(way, written) for way in coming} | {w: c for w, c in arrived.items() if w in ways}
-    added: dict[Flow, Tensor] = {flow: arrived[flow[0]].values[None] for flow in flows}  # type: ignore[index]
+    added: dict[Flow, Tensor] = {flow: arrived[flow[0]].values[None] for flow in flows}
     rows: dict[Hashable, Array] = {way: arrived[way].rows for way in ways}
     return Flows(added, rows)
 

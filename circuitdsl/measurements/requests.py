@@ -348,7 +348,7 @@ def patch_request(patch: Patch) -> PatchRequest:
     if isinstance(patch, EdgePatch):
         return edge_request(patch.members, patch)
     if isinstance(patch, PathPatch):
-        return path_request(patch.arrows)
+        return path_request(arrow.members for arrow in patch.arrows)
     return NodeRequest(tuple(sorted(set(patch.sites))), patch.ablate, patch.direction)
 
 

@@ -77,7 +77,7 @@ def path(*arrows: Edge | tuple[Edge, ...]) -> Experiment:
     return Experiment(each[-1], before=tuple(each[:-1]))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *examples(BRIDGED[:2], BRIDGED)])
+@pytest.mark.parametrize("family", examples(("gpt2", "llama", "gpt_neox", "gemma2"), (*FAMILIES, *BRIDGED)))
 def test_any_path_equals_brute_force(family: str, random_model: Callable[[str], Transformer]) -> None:
     model = random_model(family)
 
