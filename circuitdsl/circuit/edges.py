@@ -152,6 +152,9 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
         error("E070", message, edge.receiver.span, help)
+    elif stream := next((node for node in ends.receivers if node.kind == "resid"), None):
+        message = f"{stream} is a sum of what is written before: it reads nothing, so nothing is sent to it"
+        error("E070", message, edge.receiver.span, f"to replace what it is, write: expect knockout({stream} at …)")
     elif EMBED in ends.receivers:
         error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
     if LOGITS in ends.senders:

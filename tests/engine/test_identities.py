@@ -17,7 +17,7 @@ from circuitdsl.engine.runs import baseline, run
 from circuitdsl.models.parts import PORTS, Transformer
 from tests.drawing import examples
 from tests.engine.random_experiments import experiments, inputs, senders
-from tests.engine.small_models import Case, make_case, neurons
+from tests.engine.small_models import Case, make_case, only_named
 
 CLOSE = 2e-5
 quick = settings(
@@ -39,7 +39,7 @@ def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
 def test_patching_with_the_same_run_changes_nothing(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
-    runs = run(case.model, case.clean, case.clean, neurons(case.model))
+    runs = run(case.model, case.clean, case.clean, only_named(case.model))
     same = Case(case.model, case.clean, case.clean, runs, case.positions)
     clean = baseline(case.model, case.runs.clean, case.vocabulary)
 
