@@ -36,7 +36,7 @@ def place_of(name: str, beside: Path | None = None) -> Path:
                 return path
     except (OSError, ValueError, RuntimeError):
         raise DictionaryError(f"{quoted(repr(name))} is no usable path") from None
-    if name.startswith((".", "/", "~")) or "/" not in name:
+    if name.startswith((".", "/", "~", "pocket/")) or "/" not in name:
         raise DictionaryError(f"there is no dictionary {quoted(name)}", hint=f"shipped are {', '.join(shipped())}")
     return in_hub_cache(name)
 

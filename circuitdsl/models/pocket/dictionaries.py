@@ -13,7 +13,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from circuitdsl.dictionaries import read_dictionary
+from circuitdsl.dictionaries.coder import load
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import PORTS, Transformer, attend
 from circuitdsl.models.pocket import mixture
 from circuitdsl.tasks.task import Draft
 
+Function = Callable[[Tensor], Tensor]
 #: activations a token that are kept, and features
 K, TRANSCODER, AUTOENCODER = 12, 256, 512
 #: texts that activations are taken of, of training and for the card; tokens of a batch, batches
@@ -64,7 +67,7 @@ PLACES = (*(_transcoder(layer) for layer in range(4)), *(_autoencoder(layer) for
 
 
 def activations(
-    model: Transformer, tokens: Tensor, replaced: Mapping[str, nn.Module | None] | None = None
+    model: Transformer, tokens: Tensor, replaced: Mapping[str, Function] | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What stands at the hooks, `[n, T, d]` each, and the logits; some are replaced by what a dictionary makes."""
     found: dict[str, Tensor] = {}
@@ -196,21 +199,21 @@ def write(coder: Coder, place: Place, model: Transformer, out: Path) -> None:
     (folder / "cfg.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def read(folder: Path) -> nn.Module:
-    """A dictionary as it was written, in half precision."""
-    from safetensors.torch import load_file
+def read(folder: Path) -> Spliced:
+    """A dictionary as it was written, in half precision, with its encoder alone."""
+    coder = load(read_dictionary(str(folder)))
+    return Spliced(lambda x: coder.decode(coder.encode(x), x), coder.encode)
 
-    held = {name: value.float() for name, value in load_file(folder / "sae_weights.safetensors").items()}
 
-    class Read(nn.Module):
-        def encode(self, x: Tensor) -> Tensor:
-            f = x @ held["W_enc"] + held["b_enc"]
-            return f.relu() * (f > held["threshold"])
+@dataclass(frozen=True)
+class Spliced:
+    """What takes the place of what it reads, and how it encodes that."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.encode(x) @ held["W_dec"] + held["b_dec"]
+    made: Function
+    encode: Function
 
-    return Read()
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.made(x)
 
 
 def sides(draft: Draft) -> tuple[Sequence[str], Sequence[str]]:
@@ -219,7 +222,7 @@ def sides(draft: Draft) -> tuple[Sequence[str], Sequence[str]]:
 
 
 @torch.no_grad()
-def accuracy(model: Transformer, task: str, replaced: Mapping[str, nn.Module | None], many: int = 300) -> float:
+def accuracy(model: Transformer, task: str, replaced: Mapping[str, Function], many: int = 300) -> float:
     """Share of held-out prompts of a task on which the best answer's logit beats every distractor's."""
     rng, right = random.Random(f"held-out/{task}/dictionaries"), 0
     for _ in range(many):
@@ -240,7 +243,7 @@ def card(model: Transformer, out: Path) -> Iterator[str]:
     for place in PLACES:
         coder = read(out / place.folder)
         x, y = held[place.reads], held[place.writes]
-        f, left = coder.encode(x), y - coder(x)  # type: ignore[operator]
+        f, left = coder.encode(x), y - coder(x)
         explained = 1 - left.square().sum() / (y - y.mean(0)).square().sum()
         kept = _shares(accuracy(model, task, {place.writes: coder}) for task in tasks)
         figures = f"{explained:.1%} | {(f > 0).sum(-1).float().mean():.1f} | {int((f == 0).all(0).sum())}"
