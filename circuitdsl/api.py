@@ -12,7 +12,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import OtherTask, resolve
-from circuitdsl.circuit.shapes import TaskShape
+from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.garbage import quickly
 from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, render_foremost, suggest
@@ -52,6 +52,8 @@ class Spec:
     #: the model that it was resolved for, instead of its own, and whether its prompt files may lie elsewhere
     model: str | None = None
     allow_outside: bool = False
+    #: the size of that model, where the caller knew it
+    shape: ModelShape | None = None
 
     def __repr__(self) -> str:
         """One line: the fields are the whole file, and everything that it says."""
@@ -206,47 +208,68 @@ def dumps(spec: Spec) -> str:
     return format_text(spec.text, spec.path)
 
 
-def load(name: str | Path, model: str | Path | None = None, *, allow_outside: bool = False) -> Spec:
+def load(
+    name: str | Path,
+    model: str | Path | None = None,
+    *,
+    allow_outside: bool = False,
+    shape: ModelShape | None = None,
+) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
 
     Args:
         name: a path, or the name of a shipped spec.
         model: checked against this model instead of the spec's own.
         allow_outside: prompt files may lie outside the spec's folder; for specs that you trust.
+        shape: the size of that model, where its name does not tell it.
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, path, tuple(found), model, allow_outside)
+    return _resolved(text, path, tuple(found), model, allow_outside, shape)
 
 
 def loads(
-    text: str, path: str | Path = "<text>", model: str | Path | None = None, *, allow_outside: bool = False
+    text: str,
+    path: str | Path = "<text>",
+    model: str | Path | None = None,
+    *,
+    allow_outside: bool = False,
+    shape: ModelShape | None = None,
 ) -> Spec:
     """Parse and resolve a spec given as text; raises `UsageError` where that is no text. Arguments as for `load`."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, path, (), model, allow_outside)
+    return _resolved(text, path, (), model, allow_outside, shape)
 
 
 def _resolved(
-    text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None, allow_outside: bool
+    text: str,
+    file: str | Path,
+    found: tuple[Diagnostic, ...],
+    wanted: str | Path | None,
+    allow_outside: bool,
+    shape: ModelShape | None,
 ) -> Spec:
     """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
     path, model = str(file), None if wanted is None else str(wanted)
     if found:
-        return Spec(path, text, (), found, model, allow_outside)
+        return Spec(path, text, (), found, model, allow_outside, shape)
     with quickly():
         syntax, problems = parse(text, path)
-        circuits, more = resolver(path, model, allow_outside)(syntax)
+        circuits, more = resolver(path, model, allow_outside, shape=shape)(syntax)
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    return Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside)
+    return Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside, shape)
 
 
 def resolver(
-    path: str, model: str | None = None, allow_outside: bool = False, task: OtherTask | None = None
+    path: str,
+    model: str | None = None,
+    allow_outside: bool = False,
+    task: OtherTask | None = None,
+    shape: ModelShape | None = None,
 ) -> Callable[..., Resolved]:
     """`resolve` for what the file at a path may say; for a model and a task, instead of those that it names."""
-    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
+    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path), shape=shape)
     return partial(bound, model_override=model, allow_outside=allow_outside, task=task)
 
 

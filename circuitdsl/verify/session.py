@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
-from circuitdsl.circuit.shapes import place_of
+from circuitdsl.circuit.shapes import ModelShape, place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.garbage import rarely_collected
 from circuitdsl.limits import memory_of, prompts_of, seed_of
@@ -212,6 +212,13 @@ class Session(AbstractContextManager["Session"]):
 
         return Store(default_path(), warn=self.warn) if self.cache else None
 
+    @cached_property
+    def shape(self) -> ModelShape | None:
+        """The size of the session's model, where that is loaded."""
+        from circuitdsl.verify.plan import shape_of
+
+        return shape_of(self.own) if self.own else None
+
     def spec(self, given: Spec | str | Path, circuit: str | None = None) -> Spec:
         """A spec that can be verified, resolved for the session's model; with a name, that circuit of it alone.
 
@@ -222,11 +229,11 @@ class Session(AbstractContextManager["Session"]):
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
         from circuitdsl.language.diagnostics import render_foremost
 
-        allow = self.allow_outside
-        found = load(given, self.name, allow_outside=allow) if isinstance(given, str | Path) else given
-        if self.name is not None and found.model != self.name:
+        read = partial(load, model=self.name, allow_outside=self.allow_outside, shape=self.shape)
+        found = read(given) if isinstance(given, str | Path) else given
+        if self.name is not None and (found.model, found.shape) != (self.name, self.shape):
             names = {one.name for one in found.circuits}
-            found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside)
+            found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside, shape=self.shape)
             found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
         if not found.ok:
             raise SpecError(render_foremost(found.diagnostics, found.text, found.path))
