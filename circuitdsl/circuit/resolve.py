@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
@@ -60,6 +61,7 @@ def resolve(
     allow_outside: bool = False,
     task: OtherTask | None = None,
     shape: ModelShape | None = None,
+    prompt_files: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -74,10 +76,12 @@ def resolve(
         allow_outside: prompt files may lie outside the folder of the file.
         task: resolve for this task instead of those that the file names.
         shape: the size of the model, where the caller knows it.
+        prompt_files: files whose prompts take the place of those of the tasks of these names.
     """
     sink = Sink()
     used = Imports(syntax.path, kinds, sink)
-    file = _File(syntax, tasks, kinds, model_override, files, sink, used, known, allow_outside, task, shape)
+    how = (known, allow_outside, task, shape, prompt_files)
+    file = _File(syntax, tasks, kinds, model_override, files, sink, used, *how)
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -121,6 +125,7 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
             allow_outside=file.allow_outside,
             task=file.task,
             shape=file.shape,
+            prompt_files=file.prompt_files,
         )
         new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
         file.used.refuse(new, syntax.path, line)
@@ -160,6 +165,7 @@ class _File:
     allow_outside: bool
     task: OtherTask | None
     shape: ModelShape | None
+    prompt_files: Mapping[str, str]
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -323,6 +329,8 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
             if not isinstance(statement, s.Task):
                 continue
             use, name = task_use(scope.sink, statement, file.tasks), statement.name or statement.generator
+            if use and (given := file.prompt_files.get(use.name)):
+                use = use.with_prompts_of(given)
             if use is None or not _may_be_read(scope, file, use, statement):
                 scope.tasks_broken = True
                 scope.broken.add(name.text)
@@ -344,7 +352,8 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
 def _may_be_read(scope: Scope, file: _File, use: TaskUse, statement: s.Task) -> bool:
     """Whether a task has no prompt file, or one that may be opened; else a diagnostic was emitted."""
     folder = Path(file.syntax.path).parent
-    problem = leaves(use.file, folder, folder) if use.file and not file.allow_outside else None
+    trusted = file.allow_outside or use.instead
+    problem = leaves(use.file, folder, folder) if use.file and not trusted else None
     if problem:
         message = f"{problem}: a prompt file lies in the spec's own folder or below"
         scope.sink.error(

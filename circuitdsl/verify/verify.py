@@ -309,6 +309,7 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         bos=prompts.data.bos,
         repeats=prompts.data.repeats,
         chat_sha256=prompts.data.chat,
+        instead=use.instead,
         answers=answers,
         distractors=distractors,
         notes=notes_on(prompts, use),

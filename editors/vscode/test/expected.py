@@ -22,7 +22,8 @@ from circuitdsl.lsp.pieces import Piece, cut
 GRAMMAR = Path(__file__).parent.parent / "syntaxes" / "circ.tmLanguage.json"
 OF_KINDS = {
     "MLP": "constant.other.node.circ", "LAYER": "constant.other.node.circ",
-    "PORT": "entity.other.attribute-name.input.circ", "STRING": "string.quoted.double.circ", "ARROW": "keyword.operator.arrow.circ",
+    "PORT": "entity.other.attribute-name.input.circ", "STRING": "string.quoted.double.circ",
+    "ARROW": "keyword.operator.arrow.circ",
     "RELATION": "keyword.operator.circ", "EQUALS": "keyword.operator.circ", "PERCENT": "constant.numeric.unit.circ",
     "POSITION": "constant.other.position.circ", "SCIENTIFIC": "constant.numeric.circ",
 }  # fmt: skip
