@@ -108,6 +108,8 @@ class Circuit:
     license: str | None = None
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
+    #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
+    counted: tuple[int, int] | None = None
     path: str = ""
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
