@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from circuitdsl.circuit.bounds import moves, within
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
-from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
@@ -67,13 +67,13 @@ def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
     return found
 
 
-def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -> Members | None:
-    """The nodes of `NAME(GROUP, …)`."""
+def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments, kind: Kind = "nodes") -> Members | None:
+    """The nodes of `NAME(GROUP, …)`, which takes nodes of a kind."""
     if not found.sets:
         name = measurement.name.text
         scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
         return None
-    return evaluate(scope, found.nodes)
+    return evaluate(scope, found.nodes, kind)
 
 
 def heads_argument(
@@ -81,7 +81,7 @@ def heads_argument(
 ) -> tuple[Node, ...] | None:
     """The heads of `NAME(GROUP)`, which takes nothing else but positions; None after a diagnostic was emitted."""
     right = refuse_others(scope, measurement, found, positions=positions, options=False)
-    members = group_argument(scope, measurement, found)
+    members = group_argument(scope, measurement, found, "heads")
     if members is None:
         return None
     if parts := [str(node) for node in members if node.is_part]:

@@ -7,7 +7,8 @@ say the same, on whatever line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.changes import Condition, Intervention, Member
@@ -49,7 +50,8 @@ class Claim:
 class TaskUse:
     """A task as the spec asks for it. `generator` names a registered task; `file` a prompt file.
 
-    `chat`: the prompts of a file are turns, which the chat template of the model writes down.
+    `chat`: the prompts of a file are turns, which the chat template of the model writes down. `instead`: the prompt
+    file that the user has named in the place of the spec's own prompts, as it was written; empty where there is none.
     """
 
     name: str
@@ -61,7 +63,14 @@ class TaskUse:
     bos: bool | None = None
     chat: bool = False
     options: tuple[tuple[str, str | int], ...] = ()
+    instead: str = ""
     line: int = field(default=0, compare=False)
+
+    def with_prompts_of(self, file: str) -> TaskUse:
+        """The task of that name with the prompts of a file, named from the current folder."""
+        return replace(
+            self, generator=None, file=str(Path(file).absolute()), corrupt=None, options=(), chat=False, instead=file
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,8 @@ class Circuit:
     license: str | None = None
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
+    #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
+    counted: tuple[int, int] | None = None
     path: str = ""
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
-from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
     EVERYWHERE,
@@ -85,11 +85,15 @@ def resolve_edge(
 # --- sender and receiver --------------------------------------------------------------------------
 
 
-def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
-    """Sender and receiver with their nodes; None where one of them is wrong, after a diagnostic was emitted."""
-    senders = evaluate(scope, edge.sender) if _unlisted(scope, edge.sender, "") else None
+def ends_of(scope: Scope, edge: s.Edge, kind: Kind = "nodes") -> Ends | None:
+    """Sender and receiver with their nodes; None where one of them is wrong, after a diagnostic was emitted.
+
+    Args:
+        kind: what it may join.
+    """
+    senders = evaluate(scope, edge.sender, kind) if _unlisted(scope, edge.sender, "") else None
     inner, port, right = _receiver(scope, edge.receiver)
-    receivers = evaluate(scope, inner) if right else None
+    receivers = evaluate(scope, inner, "heads" if port else kind) if right else None
     if senders is None or receivers is None:
         return None
     # an edge that does not say where takes it from a control group as well where nothing else says

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, fraction, session
+from circuitdsl.cli.arguments import Verbs, add_prompt_files, add_prompts, add_session, add_spec, fraction, session
 from circuitdsl.cli.files import load_one, output, write_prompts
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.limits import positive, seed
@@ -40,6 +40,7 @@ def register(verbs: Verbs) -> None:
     )
     add_spec(falsify)
     add_session(falsify, cache=False)
+    add_prompt_files(falsify)
     falsify.add_argument("--property", metavar="TITLE", help="this property alone, by its title or line")
     falsify.add_argument("--claim", metavar="ID", help="an expectation with a value on each prompt")
     falsify.add_argument("--budget", type=positive, default=1000, metavar="N", help="prompts to look at (1000)")
@@ -55,6 +56,7 @@ def register(verbs: Verbs) -> None:
     add_spec(mutate)
     add_session(mutate)
     add_prompts(mutate)
+    add_prompt_files(mutate)
     least = fraction("share such as 90%", 0.0, 1.0)
     mutate.add_argument("--at-least", type=least, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
     mutate.add_argument("--format", choices=("text", "json"), default="text", help="default: text")

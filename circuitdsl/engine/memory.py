@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -129,6 +129,17 @@ def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -
             f"{max_memory / 1e6:.0f} MB are too little to measure in: one prompt of {length} tokens needs "
             f"{ceil(least / 1e6)} MB on {model.name}",
             hint=f"allow {ceil(least / 1e6)}MB or more, or take a smaller dtype",
+        )
+
+
+def refuse_more(model: Transformer, lengths: Sequence[int], max_memory: int | None) -> None:
+    """Raise `OutOfMemory` where a limit has no room for all terms of the clean and corrupt runs of these prompts."""
+    needed = ceil(2 * sum(lengths) * all_terms(model) * model.dtype.itemsize / CACHES / LIMIT_SHARE)
+    if max_memory is not None and max_memory < needed:
+        raise OutOfMemory(
+            f"{max_memory / 1e6:.0f} MB are too little for circuits of the whole graph of {model.name}: all terms of "
+            f"{len(lengths)} prompts are held, which takes {ceil(needed / 1e6)} MB",
+            hint=f"allow {ceil(needed / 1e6)}MB or more, or give fewer --prompts",
         )
 
 

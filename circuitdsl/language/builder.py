@@ -79,6 +79,9 @@ class Builder(Transformer[Token, Any]):
         layer, head = map(whole, c[0].split("."))
         return s.Head(span(c[:1]), layer, head, *map(whole, c[2:3]))
 
+    def layer(self, c: list[Child]) -> s.Layer:
+        return s.Layer(span(c), whole(c[0][:-2]))
+
     def mlp(self, c: list[Child]) -> s.Mlp:
         return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
 

@@ -73,7 +73,7 @@ LOOKALIKES = {
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
 #: terminals by the names of their groups
-_AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
+_AS_WRITTEN = frozenset({"DECIMAL", "LAYER", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
 _BRACKETS = OPENING | CLOSING
 
@@ -266,9 +266,6 @@ class _Cutter:
         elif kind == "CURLY_STRING":
             token = self.add("STRING", f'"{value[1:-1]}"', position)
             self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
-        elif kind == "LAYER":
-            message = f"'{value}' is not read: list the heads of the layer, {value[:-1]}0 {value[:-1]}1 …"
-            self.complain("E020", message, self.add("ODD", value, position))
         elif value == "==" and not self.open and self.claims():
             message = "'==' is no relation; did you mean '>=' or '<=', or an interval: in [38%, 42%]?"
             self.complain("E010", message, self.add("RELATION", value, position), ">=", "<=")

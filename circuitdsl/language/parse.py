@@ -186,7 +186,7 @@ def _broken(line: LogicalLine) -> s.Broken:
 # --- what the grammar lets pass -------------------------------------------------------------------
 
 _SUM = frozenset({"PLUS", "MINUS"})
-_OPERAND_END = frozenset({"NAME", "DECIMAL", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
+_OPERAND_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
 _PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|(?:m|resid)0[0-9]")
 
 
@@ -199,7 +199,7 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
         if before.end_pos == sign.start_pos or sign.end_pos == after.start_pos:
             span = before.span.to(after.span)
             heads = before.type == after.type == "DECIMAL"
-            help = "there are no ranges: list every head" if heads and sign == "-" else None
+            help = "there are no ranges: list every head, or a layer of them: 9.*" if heads and sign == "-" else None
             sink.error("E024", f"write blanks around '{sign}': {before} {sign} {after}", span, help)
             apart = False
     return apart
@@ -207,12 +207,12 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
     """Report nodes that are written with leading zeros, such as `09.9`."""
-    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "MLP", "RESID") and _PADDED_HEAD.match(t)}
+    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "LAYER", "MLP", "RESID") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
-    for part in s.walk_to(node, s.Head, s.Mlp, s.Resid):
+    for part in s.walk_to(node, s.Head, s.Layer, s.Mlp, s.Resid):
         if part.span in suspects:
-            name = str(part).partition("[")[0]
+            name = str(replace(part, index=None) if isinstance(part, s.Head | s.Mlp) else part)
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 
 

@@ -144,6 +144,10 @@ class Head(Syntax):
         return f"{self.layer}.{self.head}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Layer(Syntax, form="{layer}.*"):  # 9.*: every head of a layer
+    layer: int
+
+
 class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
@@ -160,7 +164,7 @@ class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
 
-class GroupRef(Syntax, form="{name}"):  # a group by its name
+class GroupRef(Syntax, form="{name}"):  # a group by its name, or `all`
     name: str
 
 
@@ -185,7 +189,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------

@@ -14,8 +14,9 @@ NAMES = {
     "STRING": "a \"string\"", "NAME": "a name", "POSITION": "a position such as END", "ARROW": "'->'",
     "RELATION": "'>=', '<=', '>' or '<'", "EQUALS": "'='", "COLON": "':'", "COMMA": "','", "LPAR": "'('", "RPAR": "')'",
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
-    "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9",
-    "RESID": "a residual stream such as resid3", "DECIMAL": "a head such as 9.9",
+    "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
+    "LAYER": "a layer such as 9.*",
+    "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
 KINDS = (
@@ -23,7 +24,7 @@ KINDS = (
     ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip
-OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "RESID", "LPAR"})
+OPERAND = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR"})
 #: what may follow any operand; it is seldom what the author left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
@@ -188,6 +189,8 @@ def _habits(at: Stop) -> Iterator[Said]:
         yield Said(f"'{shorten(word)}' is no node here", meant=node)
     if "DECIMAL" in expected and word == "[":
         yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
+    if word == "*" and {"DECIMAL", "NAME"} <= expected:
+        yield Said("'*' is no node here", "every head of a layer is 9.*, every node is all")
     if word == "=" and "RELATION" in expected:
         help = "for a value that is nearly met write an interval: in [38%, 42%]"
         yield Said("a relation is one of >=, <=, > and <", help)

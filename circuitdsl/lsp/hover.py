@@ -15,7 +15,7 @@ from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.names import Name, name_at
 from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.verdicts import of_row
-from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
+from circuitdsl.lsp.words import ALL_SAYS, KEYWORD_SAYS, LAYER_SAYS, measurement_says, metric_says
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.last import LastVerdict
 
@@ -66,6 +66,10 @@ def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int
         shape = CATALOGUE.get(statement.generator.text)
         if shape and word in shape.corruptions:
             yield f"**{word}**: {shape.corruptions[word]}"
+    elif piece.kind == "LAYER":
+        yield f"**{word}**: {LAYER_SAYS.format(word[:-2])}"
+    elif word == "all" and word not in document.groups_at(row):
+        yield f"**all**: {ALL_SAYS}"
     elif name is not None:
         yield from _name(document, circuit, name, row)
     elif word in KEYWORD_SAYS:

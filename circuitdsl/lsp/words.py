@@ -71,6 +71,9 @@ KEYWORD_SAYS = {
     "none": "`role none`: the group has no role, whatever its name.",
 }  # fmt: skip
 
+ALL_SAYS = "every node that can stand here: `all - mover` is what is left without a group."
+LAYER_SAYS = "every head of layer {}"
+
 _USAGE = re.compile(r"`(\w+)[(`]")
 
 

@@ -54,7 +54,8 @@ def _report(report: Report) -> Iterator[str]:
     if broken:
         rows = ((*_claim(claim), f"**{claim.verdict}**", cell(claim.reason)) for claim in broken)
         yield from _table(("line", "claim", "task", "found", "verdict", "reason"), rows, len(broken))
-    if notes := [f"- {code(task.name)}: {code(note)}" for task in report.tasks for note in task.notes]:
+    said = [(task, note) for task in report.tasks for note in (task.other_prompts, *task.notes) if note]
+    if notes := [f"- {code(task.name)}: {code(note)}" for task, note in said]:
         yield from ("", *notes)
     if holding:
         rows = (_claim(claim) for claim in holding)

@@ -197,6 +197,7 @@ class TaskResult:
     Attributes:
         answers, distractors: the first few different tokens that are scored.
         chat_sha256: of the chat template that wrote the prompts; "" where none did.
+        instead: the prompt file that took the place of the spec's prompts; "" where none did.
         notes: warnings about the task's prompts.
     """
 
@@ -214,7 +215,13 @@ class TaskResult:
     answers: tuple[Token, ...] = ()
     distractors: tuple[Token, ...] = ()
     chat_sha256: str = ""
+    instead: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def other_prompts(self) -> str:
+        """Says that the prompts are not those of the spec; empty where they are."""
+        return f"measured on the prompts of {self.instead}, instead of the spec's own" if self.instead else ""
 
 
 @dataclass(frozen=True, slots=True)

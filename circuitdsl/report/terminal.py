@@ -99,6 +99,8 @@ def task_remarks(task: TaskResult, named: bool = False, verbose: bool = False) -
     The tokens are given of a prompt file, whose author wrote texts, and otherwise with `verbose`.
     """
     name = f"{task.name}: " * named
+    if said := task.other_prompts:
+        yield f"{name}{said}", "yellow"
     if task.answers and (verbose or task.corrupt == "file"):
         yield f"{name}answer tokens {listed(task.answers)} against {listed(task.distractors)}", "dim"
     yield from ((f"warning: {name}{note}", "yellow") for note in task.notes)

@@ -4,7 +4,7 @@ Operators, each an edit of a piece of syntax where it stands:
 
 * a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP or a residual
   stream for that of another layer);
-* a member is dropped from a group;
+* a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
@@ -63,10 +63,10 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
     for statement in _lines(file.statements):
         edits: list[Edit] = []
         if isinstance(statement, s.Group) and not statement.outside:
-            edits += _of_group(statement, outsider)
+            edits += _of_group(statement, outsider, shape[0])
         claim = claims.get(statement.span.line)
         if claim and isinstance(statement, s.EdgeClaim | s.Expect):
-            edits += _of_claim(statement, claim, outsider, elsewhere)
+            edits += _of_claim(statement, claim, outsider, elsewhere, shape[0])
         found += [_mutant(file.text, *edit) for edit in edits]
     return found
 
@@ -91,13 +91,26 @@ def _mutant(text: str, span: Span, new: str, what: str) -> Mutant:
 # --- groups -----------------------------------------------------------------------------------------
 
 
-def _of_group(group: s.Group, outsider: Outsider) -> Iterator[Edit]:
+def _of_group(group: s.Group, outsider: Outsider, layers: int) -> Iterator[Edit]:
     for node in s.walk(group.members):
         if isinstance(node, s.Head | s.Mlp | s.Resid) and (other := outsider(node)):
             yield node.span, other, "member swapped"
+        yield from _of_set(node, layers)
     members = group.members.members if isinstance(group.members, s.Items) else ()
     if len(members) > 1:
         yield from ((member.span, "", "member dropped") for member in members)
+
+
+def _of_set(node: s.Syntax, layers: int) -> Iterator[Edit]:
+    """What is said of many nodes at once: of another layer, and without what is taken away."""
+    if isinstance(node, s.Layer) and layers > 1:
+        yield node.span, f"{(node.layer + 1) % layers}.*", "layer swapped"
+    if isinstance(node, s.Sum):
+        before = node.operands[0]
+        for sign, operand in zip(node.signs[1:], node.operands[1:], strict=True):
+            if sign == "-":
+                yield Span(*before.span[2:], *operand.span[2:]), "", "subtraction dropped"
+            before = operand
 
 
 def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
@@ -124,11 +137,11 @@ _NEXT = {"q": "k", "k": "v", "v": "k"}
 
 
 def _of_claim(
-    statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere
+    statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere, layers: int
 ) -> Iterator[Edit]:
     if not _says_absence(claim):
         about = statement.edge if isinstance(statement, s.EdgeClaim) else statement.measurement
-        yield from _of_subject(about, outsider, elsewhere)
+        yield from _of_subject(about, outsider, elsewhere, layers)
     if isinstance(statement, s.EdgeClaim) and not statement.claim:
         end = statement.edge.span
         yield Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned"
@@ -151,7 +164,7 @@ def _says_absence(claim: Claim) -> bool:
     return not claim.measurement.level and bool(claim.tests) and all(zero)
 
 
-def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[Edit]:
+def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere, layers: int) -> Iterator[Edit]:
     for node in s.walk(about):
         match node:
             case s.Head() | s.Mlp() | s.Resid():
@@ -162,6 +175,8 @@ def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> It
             case s.Place():
                 if place := elsewhere(node):
                     yield node.span, place, "position changed"
+            case _:
+                yield from _of_set(node, layers)
 
 
 #: for each word of a claim, its opposite, and what is changed

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from circuitdsl.circuit.paths import prompt_files
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
 from circuitdsl.visible import harmless, line, visible
@@ -37,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
     group.addoption("--circ-prompts", type=positive, metavar="N", help="prompts per task at most")
     group.addoption("--circ-seed", type=seed, metavar="N", help="seed of the prompts, instead of the specs'")
+    group.addoption(
+        "--circ-task", action="append", default=[], metavar="NAME=FILE", help="take the prompts of a task from a file"
+    )
     group.addoption("--circ-allow-outside", action="store_true", help="let specs name prompt files elsewhere")
     group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
 
@@ -89,8 +93,9 @@ class CircFile(pytest.File):
         from circuitdsl.language.diagnostics import foremost, render, render_foremost
 
         try:
-            model = self.config.getoption("--circ-model")
-            spec = load(self.path, model, allow_outside=self.config.getoption("--circ-allow-outside"))
+            option = self.config.getoption
+            model, files = option("--circ-model"), prompt_files(option("--circ-task"))
+            spec = load(self.path, model, allow_outside=option("--circ-allow-outside"), prompt_files=files)
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
                 raise self.CollectError(harmless(render_foremost(wrong, spec.text, spec.path)))

@@ -156,6 +156,7 @@ entries = _several(st.one_of(options, values), 0)
 
 nodes = st.one_of(
     _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
+    _node(s.Layer, SMALL),
     _node(s.Mlp, SMALL, _maybe(SMALL)),
     _node(s.Resid, SMALL),
     _node(s.Special, st.sampled_from(("embed", "logits", "self"))),

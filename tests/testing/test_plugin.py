@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from xml.etree import ElementTree
 import pytest
 
 from circuitdsl.api import load
+from circuitdsl.models.load import load_tokenizer
+from circuitdsl.tasks.dataset import sample
+from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.plugin import slug
 from tests.conftest import ROOT
 
@@ -48,6 +53,14 @@ def test_every_claim_is_a_test(run) -> None:
     result.stdout.fnmatch_lines(
         ["good.circ::suppressor_to_logits_at_END_lowers PASSED*", "*::expect_accuracy_ge_90pct PASSED*"]
     )
+
+
+def test_a_task_may_have_the_prompts_of_a_file(run, pytester) -> None:
+    tokens = Tokens(load_tokenizer("pocket"), "pocket")
+    records = [pair.record() for pair in sample(TASKS["ioi"], tokens, 40, 7).pairs]
+    (pytester.path / "mine.jsonl").write_text("\n".join(map(json.dumps, records)))
+    run("--circ-task", "ioi=mine.jsonl", good=SPEC.replace("-10%", "90%")).assert_outcomes(passed=3)
+    run("--circ-task", "other=mine.jsonl").stdout.fnmatch_lines(["*good.circ has no task other*"])
 
 
 def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> None:
