@@ -198,6 +198,9 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
     (a, b) = missing[0]
     if a == b:
         return f"{ends.name}: a node does not read what it writes"
+    if a.kind == "resid":
+        most = Node("resid", b.layer) if b.layer else EMBED
+        return f"{ends.name}: {a} holds what layer {a.known_after} writes; of the streams, {b} reads {most} at the most"
     if a.layer == b.layer and a.stage(parallel) == b.stage(parallel):
         beside = "" if a.kind == b.kind else ", where attention and MLP stand side by side"
         return f"{ends.name}: sender and receiver are in the same layer{beside}"
