@@ -13,7 +13,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import OtherTask, resolve
-from circuitdsl.circuit.shapes import TaskShape
+from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.garbage import quickly
 from circuitdsl.language.diagnostics import (
@@ -65,6 +65,8 @@ class Spec:
     allow_outside: bool = False
     #: prompt files that take the place of the prompts of tasks, by their names
     prompt_files: Mapping[str, str] = field(default_factory=dict)
+    #: the size of that model, where the caller knew it
+    shape: ModelShape | None = None
 
     def __repr__(self) -> str:
         """One line: the fields are the whole file, and everything that it says."""
@@ -224,6 +226,7 @@ def load(
     model: str | Path | None = None,
     *,
     allow_outside: bool = False,
+    shape: ModelShape | None = None,
     prompt_files: Mapping[str, str | Path] = NO_FILES,
 ) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
@@ -232,6 +235,7 @@ def load(
         name: a path, or the name of a shipped spec.
         model: checked against this model instead of the spec's own.
         allow_outside: prompt files may lie outside the spec's folder; for specs that you trust.
+        shape: the size of that model, where its name does not tell it.
         prompt_files: by the names of tasks, files whose prompts take the place of those of the spec, such as prompts
             that were held out.
 
@@ -240,7 +244,7 @@ def load(
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, path, tuple(found), model, allow_outside, prompt_files)
+    return _resolved(text, path, tuple(found), model, allow_outside, shape, prompt_files)
 
 
 def loads(
@@ -249,12 +253,13 @@ def loads(
     model: str | Path | None = None,
     *,
     allow_outside: bool = False,
+    shape: ModelShape | None = None,
     prompt_files: Mapping[str, str | Path] = NO_FILES,
 ) -> Spec:
     """Parse and resolve a spec given as text; raises `UsageError` where that is no text. The rest is as for `load`."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, path, (), model, allow_outside, prompt_files)
+    return _resolved(text, path, (), model, allow_outside, shape, prompt_files)
 
 
 def _resolved(
@@ -263,18 +268,19 @@ def _resolved(
     found: tuple[Diagnostic, ...],
     wanted: str | Path | None,
     allow_outside: bool,
+    shape: ModelShape | None,
     prompt_files: Mapping[str, str | Path],
 ) -> Spec:
     """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
     path, model = str(file), None if wanted is None else str(wanted)
     files = {task: str(given) for task, given in prompt_files.items()}
     if found:
-        return Spec(path, text, (), found, model, allow_outside, files)
+        return Spec(path, text, (), found, model, allow_outside, files, shape)
     with quickly():
         syntax, problems = parse(text, path)
-        circuits, more = resolver(path, model, allow_outside, prompt_files=files)(syntax)
+        circuits, more = resolver(path, model, allow_outside, shape=shape, prompt_files=files)(syntax)
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    made = Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside, files)
+    made = Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside, files, shape)
     known = {use.name for circuit in circuits for use in circuit.tasks}
     for task in files if made.ok else ():
         if task not in known:
@@ -289,10 +295,11 @@ def resolver(
     allow_outside: bool = False,
     task: OtherTask | None = None,
     prompt_files: Mapping[str, str] = NO_FILES,
+    shape: ModelShape | None = None,
 ) -> Callable[..., Resolved]:
     """`resolve` for what the file at a path may say; for a model, a task or prompts instead of those that it names."""
     bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path), prompt_files=prompt_files)
-    return partial(bound, model_override=model, allow_outside=allow_outside, task=task)
+    return partial(bound, model_override=model, allow_outside=allow_outside, task=task, shape=shape)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

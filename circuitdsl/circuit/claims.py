@@ -108,6 +108,8 @@ class Circuit:
     license: str | None = None
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
+    #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
+    counted: tuple[int, int] | None = None
     path: str = ""
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
@@ -173,7 +175,9 @@ class Circuit:
     def own_edges(self) -> Iterator[Edge]:
         """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`."""
         for claim, member in self.edges():
-            if claim.kind in ("edge", "path") and not any(isinstance(test, Negligible) for test in claim.tests):
+            stream = member.sender.kind == "resid"  # a sum of what others write, which is no node of the circuit
+            negligible = any(isinstance(test, Negligible) for test in claim.tests)
+            if claim.kind in ("edge", "path") and not stream and not negligible:
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:

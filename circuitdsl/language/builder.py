@@ -79,8 +79,17 @@ class Builder(Transformer[Token, Any]):
         layer, head = map(whole, c[0].split("."))
         return s.Head(span(c[:1]), layer, head, *map(whole, c[2:3]))
 
+    def layer(self, c: list[Child]) -> s.Layer:
+        return s.Layer(span(c), whole(c[0][:-2]))
+
     def mlp(self, c: list[Child]) -> s.Mlp:
         return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
+
+    def resid(self, c: list[Child]) -> s.Resid:
+        return s.Resid(span(c), whole(c[0].removeprefix("resid")))
+
+    def nodes_at(self, c: list[Child]) -> s.NodesAt:
+        return s.NodesAt(span(c), c[0], s.At(span(c[1:]), (c[2],)))
 
     def place(self, c: list[Child]) -> s.Place:
         offset = 0 if len(c) == 1 else whole(c[2]) * (1 if c[1].type == "PLUS" else -1)

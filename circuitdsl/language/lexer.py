@@ -28,7 +28,7 @@ KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
 #: which it is one; nodes follow it
 SOFT = {"path": frozenset({"", "THAN"})}
-_NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "MLP", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
+_NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
 #: words and signs of a statement and of a file, statements of a file, and mistakes in its syntax
@@ -77,7 +77,7 @@ LOOKALIKES = {
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
 #: terminals by the names of their groups
-_AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
+_AS_WRITTEN = frozenset({"DECIMAL", "LAYER", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
 _BRACKETS = OPENING | CLOSING
 
@@ -126,11 +126,13 @@ class LogicalLine:
 
 @lru_cache(4096)
 def word_kind(word: str) -> str:
-    """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
+    """The terminal of a word: a keyword, an MLP, a residual stream, a position (capitals), or a name."""
     if word in KEYWORDS:
         return word.upper()
     if word[0] == "m" and word[1:].isdigit():
         return "MLP"
+    if word.startswith("resid") and word[5:].isdigit():
+        return "RESID"
     return "POSITION" if word.isupper() and word[0] != "_" else "NAME"
 
 
@@ -282,9 +284,6 @@ class _Cutter:
         elif kind == "CURLY_STRING":
             token = self.add("STRING", f'"{value[1:-1]}"', position)
             self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
-        elif kind == "LAYER":
-            message = f"'{value}' is not read: list the heads of the layer, {value[:-1]}0 {value[:-1]}1 …"
-            self.complain("E020", message, self.add("ODD", value, position))
         elif value == "==" and not self.open and self.claims():
             message = "'==' is no relation; did you mean '>=' or '<=', or an interval: in [38%, 42%]?"
             self.complain("E010", message, self.add("RELATION", value, position), ">=", "<=")

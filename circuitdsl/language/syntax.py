@@ -144,6 +144,10 @@ class Head(Syntax):
         return f"{self.layer}.{self.head}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Layer(Syntax, form="{layer}.*"):  # 9.*: every head of a layer
+    layer: int
+
+
 class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
@@ -152,11 +156,15 @@ class Mlp(Syntax):  # m9, or its neuron m9[1024]
         return f"m{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Resid(Syntax, form="resid{layer}"):  # the residual stream as it enters a layer
+    layer: int
+
+
 class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
 
-class GroupRef(Syntax, form="{name}"):  # a group by its name
+class GroupRef(Syntax, form="{name}"):  # a group by its name, or `all`
     name: str
 
 
@@ -181,7 +189,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -226,6 +234,11 @@ class Hop(Syntax, form="-> {receiver} {at}"):  # an arrow of a path: -> mover.q 
 class Path(Syntax, form="path {sender} {hops}"):  # path SENDER -> NODE.v at POS -> NODE.q at POS -> logits
     sender: Set
     hops: tuple[Hop, ...]
+
+
+class NodesAt(Syntax, form="{nodes} {at}"):  # resid6 at S2, as an argument; more positions are more arguments
+    nodes: Set
+    at: At
 
 
 class PlaceArrow(Syntax, form="{source} -> {target}"):  # END -> IO
@@ -279,7 +292,7 @@ class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9
 
 
 ClaimPart = PlainClaim | Bound | Stronger
-Argument = Option | Edge | Place | PlaceArrow | Text | Set
+Argument = Option | Edge | NodesAt | Place | PlaceArrow | Text | Set
 
 
 class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
@@ -420,8 +433,9 @@ class WhenPatched(Header, form="when {edge} is patched"):
     edge: Edge
 
 
-class WhenKnockedOut(Header, form="when {nodes} is knocked out"):
+class WhenKnockedOut(Header, form="when {nodes} {at} is knocked out"):
     nodes: Set
+    at: At | None = None
 
 
 class Role(Header, form="role {name} {title}"):

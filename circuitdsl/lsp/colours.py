@@ -19,8 +19,9 @@ _OF_NAMES = {
 }  # fmt: skip
 _OF_TOKENS = {
     "STRING": "string", "INT": "number", "SCIENTIFIC": "number", "PERCENT": "number", "MLP": "variable",
-    "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator", "PLUS": "operator", "MINUS": "operator",
-    "STAR": "enumMember", "PORT": "function",
+    "LAYER": "variable", "RESID": "variable", "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator",
+    "PLUS": "operator",
+    "MINUS": "operator", "STAR": "enumMember", "PORT": "function",
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
         elif isinstance(piece, s.GroupRef) and of_role:
             yield Name("role", piece.name, piece.span, part)
         elif isinstance(piece, s.GroupRef):
-            option = piece.name not in groups and isinstance(statement, s.Expect)
+            option = piece.name not in groups and (isinstance(statement, s.Expect) or piece.name == "all")
             yield Name("option" if option else "group", piece.name, piece.span, part)
 
 

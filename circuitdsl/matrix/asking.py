@@ -11,13 +11,11 @@ from circuitdsl.api import Spec, circuit_of_task, load, resolver
 from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.paths import prompts_instead
 from circuitdsl.circuit.resolve import OtherTask
+from circuitdsl.circuit.shapes import ANY_MODEL
 from circuitdsl.errors import UsageError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic
 from circuitdsl.language.parse import parse
-
-#: the name of a model of any size, for which every head exists
-ANY_MODEL = "*"
 
 
 @dataclass(frozen=True, slots=True)

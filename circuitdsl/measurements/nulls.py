@@ -2,7 +2,8 @@
 
 Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
 layer; for groups, random groups of the same size. A counterpart keeps the shape of the claimed patch: every sender is
-exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec claims
+exchanged for another one, at the positions and into the inputs that the claimed one had; for a residual stream, which
+stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
 number in other heads, a neuron with others of its layer.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from math import perm, prod
 
 from circuitdsl.circuit.changes import NodePatch
@@ -49,7 +51,9 @@ class Nulls:
 
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
-        found = self._counterparts(request, self._swaps(request, random.Random(repr(request))))
+        rng = random.Random(repr(request))
+        request = replace(request, edges=tuple(sorted({each for edge in request.edges for each in self._terms(edge)})))
+        found = self._counterparts(request, self._swaps(request, rng))
         return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
 
     def _counterparts(self, request: EdgeRequest, swaps: Iterator[Swap]) -> Iterable[tuple[Edge, ...]]:
@@ -66,9 +70,18 @@ class Nulls:
 
     def of_paths(self, request: PathRequest) -> tuple[PathRequest, ...]:
         """The same path with its first senders exchanged."""
-        first, rng = EdgeRequest(request.arrows[0]), random.Random(repr(request))
+        edges = tuple(sorted({each for edge in request.arrows[0] for each in self._terms(edge)}))
+        first, rng = EdgeRequest(edges), random.Random(repr(request))
         found = self._counterparts(first, self._senders(first, rng))
-        return tuple(PathRequest((edges, *request.arrows[1:])) for edges in found)
+        return tuple(PathRequest((others, *request.arrows[1:])) for others in found)
+
+    def _terms(self, edge: Edge) -> Iterator[Edge]:
+        """The edges that are patched together where a residual stream is the sender: of every node that it holds."""
+        if edge.sender.kind != "resid":
+            yield edge
+            return
+        kinds = (Node("head"), Node("mlp"), EMBED)
+        yield from (edge._replace(sender=n) for like in kinds for n in self._nodes(like) if edge.sender.holds(n))
 
     def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
         """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
@@ -152,6 +165,8 @@ class Nulls:
                 return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
             case "mlp":
                 return [Node("mlp", layer) for layer in layers]
+            case "resid":
+                return [Node("resid", layer + 1) for layer in layers]
             case _:
                 return [EMBED]
 

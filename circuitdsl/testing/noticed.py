@@ -90,7 +90,9 @@ class Cases:
     def __init__(self, spec: Spec, circuit: Circuit, shape: ModelShape) -> None:
         self.circuit, self.shape = circuit, shape
         self.file, _ = parse(spec.text, spec.path)
-        self.resolved = resolver(spec.path, spec.model, spec.allow_outside, prompt_files=spec.prompt_files)
+        self.resolved = resolver(
+            spec.path, spec.model, spec.allow_outside, shape=spec.shape, prompt_files=spec.prompt_files
+        )
         claims = [claim for each in spec.circuits for claim in each.claims]
         self.known = {claim.line: claim for claim in claims if not claim.measurement.of_whole}
         self.plans: list[ClaimPlan] = []

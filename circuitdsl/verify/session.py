@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
-from circuitdsl.circuit.shapes import place_of
+from circuitdsl.circuit.shapes import ModelShape, place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.garbage import rarely_collected
 from circuitdsl.limits import memory_of, prompts_of, seed_of
@@ -151,6 +151,7 @@ class Session(AbstractContextManager["Session"]):
     discover = _Verb("circuitdsl.discover.discover", "drafted")
     scores = _Verb("circuitdsl.discover.scoring", "scored")
     curves = _Verb("circuitdsl.discover.curve", "curves")
+    dictionaries = _Verb("circuitdsl.discover.features", "described")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
@@ -216,6 +217,13 @@ class Session(AbstractContextManager["Session"]):
 
         return Store(default_path(), warn=self.warn) if self.cache else None
 
+    @cached_property
+    def shape(self) -> ModelShape | None:
+        """The size of the session's model, where that is loaded."""
+        from circuitdsl.verify.plan import shape_of
+
+        return shape_of(self.own) if self.own else None
+
     def spec(self, given: Spec | str | Path, circuit: str | None = None) -> Spec:
         """A spec that can be verified, resolved for the session's model; with a name, that circuit of it alone.
 
@@ -226,12 +234,13 @@ class Session(AbstractContextManager["Session"]):
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
         from circuitdsl.language.diagnostics import render_foremost
 
-        allow = self.allow_outside
-        found = load(given, self.name, allow_outside=allow) if isinstance(given, str | Path) else given
-        model, files = found.model if self.name is None else self.name, self.prompt_files or found.prompt_files
-        if (model, files) != (found.model, found.prompt_files):
+        read = partial(load, model=self.name, allow_outside=self.allow_outside, shape=self.shape)
+        found = read(given) if isinstance(given, str | Path) else given
+        files = self.prompt_files or found.prompt_files
+        model, shape = (found.model, found.shape) if self.name is None else (self.name, self.shape)
+        if (model, shape, files) != (found.model, found.shape, found.prompt_files):
             names, allow = {one.name for one in found.circuits}, found.allow_outside
-            found = loads(found.text, found.path, model, allow_outside=allow, prompt_files=files)
+            found = loads(found.text, found.path, model, allow_outside=allow, shape=shape, prompt_files=files)
             found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
         if not found.ok:
             raise SpecError(render_foremost(found.diagnostics, found.text, found.path))

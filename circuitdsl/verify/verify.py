@@ -88,7 +88,7 @@ def verify(
         The report. Ctrl-C ends the run early; what was measured by then is reported.
 
     Raises:
-        UserError: a task has too few templates to speak of others.
+        UserError: a task has too few templates to speak of others, or the circuit is of a model of another size.
     """
     options, model = options or Options(), as_model(model)
     if options.templates:
@@ -100,6 +100,10 @@ def verify(
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
+    if circuit.counted not in (None, (shape.n_layers, shape.n_heads)):
+        raise UserError(
+            "`all` and `L.*` in this spec were counted in a model of another size", hint="load the spec for this model"
+        )
     claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
     every = plan(circuit, shape)

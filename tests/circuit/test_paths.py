@@ -87,6 +87,12 @@ def test_a_group_may_be_called_path() -> None:
     assert loads(dumps(found), "p.circ") == found
 
 
+@pytest.mark.parametrize("first", ["0.*", "resid1", "m0", "embed", "(0.1 0.2)", "all - 0.3"])
+def test_whatever_a_path_begins_with(first: str) -> None:
+    found = spec(f"path {first} -> mover.q at END -> logits : stronger than path {first} -> 1.2.q at END -> logits")
+    assert found.ok, found.problems
+
+
 def test_an_edge_beside_a_path_is_direct() -> None:
     """A path is no edge via MLPs, whatever stands above; nor is what it is compared with."""
     found = spec("edges via mlps", "path 0.1 -> 2.4.q at END -> logits : stronger than 0.1 -> 2.4.q at END")

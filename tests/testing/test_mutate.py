@@ -51,6 +51,15 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            "0.* - 0.3 -> logits at END : lowers",
+            [
+                ("subtraction dropped", "0.* -> logits at END : lowers"),
+                ("layer swapped", "1.* - 0.3 -> logits at END : lowers"),
+                ("head swapped", "0.* - 0.7 -> logits at END : lowers"),
+                ("sign turned", "0.* - 0.3 -> logits at END : raises"),
+            ],
+        ),
+        (
             "suppressor -> logits at END : effect <= -10%",
             [
                 ("bound tightened", "suppressor -> logits at END : effect <= -20%"),
