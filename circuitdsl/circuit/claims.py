@@ -175,7 +175,8 @@ class Circuit:
     def own_edges(self) -> Iterator[Edge]:
         """The edges of the circuit: those of every edge claim that is not `negligible`."""
         for claim, member in self.edges():
-            if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests):
+            stream = member.sender.kind == "resid"  # a sum of what others write, which is no node of the circuit
+            if claim.kind == "edge" and not stream and not any(isinstance(test, Negligible) for test in claim.tests):
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:

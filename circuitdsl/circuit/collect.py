@@ -46,7 +46,7 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
     if isinstance(block, s.WhenPatched):
         patch = resolve_edge(scope, block.edge, scope.via_mlps)
     elif (members := evaluate(scope, block.nodes)) is not None:
-        sites = sites_of(scope, members, block.nodes.span)
+        sites = sites_of(scope, members, block.nodes.span, block.at.places if block.at else ())
         patch = None if sites is None else NodePatch(sites)
     return None if patch is None else Condition(patch, block.span.line, block.text)
 
@@ -140,7 +140,7 @@ class Claims:
                 citation=citation.text if citation else None,
                 expected_to_fail=gap.reason.text if gap else None,
                 under=under,
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp), None) is not None,
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

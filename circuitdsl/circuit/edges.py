@@ -156,6 +156,9 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
         error("E070", message, edge.receiver.span, help)
+    elif stream := next((node for node in ends.receivers if node.kind == "resid"), None):
+        message = f"{stream} is a sum of what is written before: it reads nothing, so nothing is sent to it"
+        error("E070", message, edge.receiver.span, f"to replace what it is, write: expect knockout({stream} at …)")
     elif EMBED in ends.receivers:
         error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
     if LOGITS in ends.senders:
@@ -195,6 +198,9 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
     (a, b) = missing[0]
     if a == b:
         return f"{ends.name}: a node does not read what it writes"
+    if a.kind == "resid":
+        most = Node("resid", b.layer) if b.layer else EMBED
+        return f"{ends.name}: {a} holds what layer {a.known_after} writes; of the streams, {b} reads {most} at the most"
     if a.layer == b.layer and a.stage(parallel) == b.stage(parallel):
         beside = "" if a.kind == b.kind else ", where attention and MLP stand side by side"
         return f"{ends.name}: sender and receiver are in the same layer{beside}"

@@ -26,7 +26,7 @@ def evaluate(scope: Scope, node: s.Set, kind: Kind = "nodes") -> Members | None:
         kind: what `all` is all of.
     """
     match node:
-        case s.Head() | s.Mlp() | s.Special():
+        case s.Head() | s.Mlp() | s.Resid() | s.Special():
             if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
                 return dict(scope.itself)
             found = scope.node(node)
@@ -119,7 +119,7 @@ def _named_twice(
     twice = None
     if name in named:
         twice = f"{name} is named twice"
-    elif isinstance(operand, s.Head | s.Mlp) and next(iter(members)) in found:
+    elif isinstance(operand, s.Head | s.Mlp | s.Resid) and next(iter(members)) in found:
         twice = f"{name} is named twice: it is in {by_name[next(iter(members))]}"
     elif isinstance(operand, s.GroupRef | s.Layer):
         again = [node for node in members if by_name.get(node) == str(node)]
@@ -172,7 +172,8 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     """Whether all members are of the kind that the group lists; `nodes` lists any."""
     kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
     wrong = [node for node in members if kind and node.kind != kind]
-    places = {str(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)}
+    written = s.walk_to(group.members, s.Head, s.Mlp, s.Resid, s.Special)
+    places = {str(part): part.span for part in reversed([*written])}
     for node in wrong[:MAX_WRONG]:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
         where = places.get(str(node), group.members.span)

@@ -170,13 +170,15 @@ class Scope:
             found[position] = None
         return complete(found)
 
-    def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
+    def node(self, written: s.Head | s.Mlp | s.Resid | s.Special) -> Node | None:
         """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
         match written:
             case s.Head(layer=layer, head=head, index=index):
                 node = Node("head", layer, head, -1 if index is None else index)
             case s.Mlp(layer=layer, index=index):
                 node = Node("mlp", layer, index=-1 if index is None else index)
+            case s.Resid(layer=layer):
+                node = Node("resid", layer) if layer else EMBED
             case s.Special(name="embed" | "logits" as name):
                 return EMBED if name == "embed" else LOGITS
             case _:
@@ -187,14 +189,17 @@ class Scope:
     def in_range(self, node: Node, span: Span) -> bool:
         """Whether the model has such a layer and head, and the node such a part."""
         model = self.model
-        if model is None:
+        if model is None or node == EMBED:
             return True
         name, layers, heads = model.title, model.n_layers, model.n_heads
         if node.kind == "head":
             code, last, many, has = "E060", f"{layers - 1}.{heads - 1}", model.d_head, "singular components"
         else:
             code, last, many, has = "E061", f"m{layers - 1}", model.d_mlp, "neurons"
+        if node.kind == "resid" and node.layer == layers:
+            return True  # it enters the final norm
         if node.layer >= layers:
+            last = f"resid{layers}, which enters the final norm" if node.kind == "resid" else last
             few, spread = f"{name} has {layers} layers", f"the last is {last}"
         elif node.kind == "head" and node.head >= heads:
             few, spread = f"{name} has {heads} heads a layer", f"{node.layer}.0 to {node.layer}.{heads - 1}"

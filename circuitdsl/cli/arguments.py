@@ -62,6 +62,15 @@ class Verbs(argparse._SubParsersAction):
         return added
 
 
+class VerbsHelp(argparse.HelpFormatter):
+    """The list of verbs, each with its sentence beside it; `argparse` leaves the longest one no room."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, Verbs):
+            self._action_max_length += self._indent_increment
+
+
 def _guess(word: str, known: Iterable[str]) -> str:
     from circuitdsl.language.diagnostics import did_you_mean, suggest
 

@@ -19,7 +19,6 @@ _ABSENT = "#eef1f4"
 #: from little to much, of one hue and growing darkness, so that a grey print and a colour-blind reader see the same
 _RAMP = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
 _STEPS = 40
-_UNIT = "composition (Frobenius norm of the product over the product of norms)"
 _OUTLINE = Pen(stroke=palette.TONES["k"], width=1.8)
 
 
@@ -42,6 +41,7 @@ class HeatMap:
         row_title, column_title: what they are.
         cells: [rows][columns]; None where there is no number.
         outline: what an outlined cell means.
+        unit: what the numbers are.
     """
 
     title: str
@@ -52,11 +52,13 @@ class HeatMap:
     column_title: str
     cells: tuple[tuple[Cell | None, ...], ...]
     outline: str
+    unit: str = "composition (Frobenius norm of the product over the product of norms)"
 
 
 def picture(found: HeatMap) -> str:
     """Title, grid and scale as SVG."""
-    wide = _WIDE if len(found.columns) <= 24 else _NARROW
+    named = max((width(name, _SIZE) + 8 for name in found.columns), default=0)
+    wide = max(_WIDE, named) if len(found.columns) <= 24 else _NARROW
     values = [cell.value for row in found.cells for cell in row if cell]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     left = _PAD + 22 + max((width(name, _SIZE) for name in found.rows), default=0) + 8
@@ -85,7 +87,7 @@ def _axes(found: HeatMap, grid: Rect, wide: float) -> Iterator[str]:
     for i, name in enumerate(found.rows):
         yield line(grid.x - 8 - width(name, _SIZE), grid.y + _TALL * (i + 0.5), Span(name, _SIZE))
     first = 0
-    names = found.columns if wide == _WIDE else [column.partition(".")[0] for column in found.columns]
+    names = found.columns if wide > _NARROW else [column.partition(".")[0] for column in found.columns]
     for name, same in itertools.groupby(names):
         last = first + len(list(same))
         yield line(grid.x + wide * (first + last) / 2, grid.y - 14, Span(name, _SIZE), centred=True)
@@ -106,10 +108,10 @@ def _cells(found: HeatMap, grid: Rect, wide: float, span: tuple[float, float]) -
             share = 0.5 if high <= low or not math.isfinite(cell.value) else (cell.value - low) / (high - low)
             elements, (x, y) = [block(rect, 2, Pen(_colour(share)))], rect.centre
             ink = palette.PAPER if share > 0.62 else palette.INK
-            if wide == _WIDE:
+            if wide > _NARROW:
                 number = Span(_short(cell.value), _SMALL, ink, bold=cell.outlined)
                 elements.append(line(x, y - 5.5 if cell.words else y, number, centred=True))
-            if wide == _WIDE and cell.words:
+            if wide > _NARROW and cell.words:
                 elements.append(line(x, y + 6.5, Span(cell.words, 8.5, ink), centred=True))
             yield group("cell", elements, story=cell.story)
             if cell.outlined:
@@ -121,7 +123,7 @@ def _scale(found: HeatMap, grid: Rect, span: tuple[float, float]) -> Iterator[st
     """The colours with their numbers, and what outlines mean."""
     y, long = grid.bottom + 30, 200.0
     step = long / _STEPS
-    yield line(grid.x, y - 11, _small(_UNIT))
+    yield line(grid.x, y - 11, _small(found.unit))
     for i in range(_STEPS):
         yield block(Rect(grid.x + step * i, y, step + 0.4, 11), 0, Pen(_colour((i + 0.5) / _STEPS)))
     low, high = (Span(_short(value), _SMALL) for value in span)

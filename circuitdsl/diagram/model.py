@@ -49,7 +49,7 @@ class Box:
     def layers(self) -> tuple[float, float]:
         """The lowest and the highest layer of its nodes; `embed` lies below all, `logits` above all."""
         ends = {"embed": -1.0, "logits": float("inf")}
-        found = [ends.get(node.kind, float(node.layer)) for node in self.nodes]
+        found = [ends.get(node.kind, float(node.known_after)) for node in self.nodes]
         return min(found), max(found)
 
 

@@ -39,8 +39,8 @@ class Route(NamedTuple):
     Attributes:
         senders: where it starts.
         first: the stage of its first sender.
-        held: MLPs and neurons that it does not go through, each with the positions at which it does not. They are
-            patched or knocked out themselves: the forward pass already carries their changes.
+        held: MLPs, neurons and residual streams that it does not go through, each with the positions at which it does
+            not. They are patched or knocked out themselves: the forward pass already carries their changes.
     """
 
     senders: Senders
@@ -95,7 +95,7 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
 def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
     edges = experiment.edges
     patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
-    mlps = by_node(site for site in patched if site.node.kind == "mlp")
+    between = by_node(site for site in patched if site.node.kind in ("mlp", "resid"))
     reads: dict[Place, dict[int, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
     for receiver, by_sender in by_input(edges).items():
@@ -104,14 +104,20 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
         reads.setdefault(place, {})[node.head] = senders
         if experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
-            held = tuple((mlp, names) for mlp, names in mlps.items() if first <= mlp.stage(parallel) < stage)
+            own = [node for node in between if node.kind == "resid" and any(s.holds(node) for s in by_sender)]
+            held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
             flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}
     for node, names in by_node(experiment.sites).items():
         sites.setdefault(layer_of(node), {})[node] = names
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
-    changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
-    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=n_layers)
+    streams = [node for node in sites if node.kind == "resid"]
+    changing = frozenset(
+        edge.sender
+        for edge in edges
+        if edge.sender.stage(parallel) >= first or any(stream.holds(edge.sender) for stream in streams)
+    )
+    entry = min((*(layer for layer, _ in reads), *(node.known_after for node in sites)), default=n_layers)
     return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
@@ -216,10 +222,12 @@ def all_names(senders: Senders) -> Names:
 
 
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
-    """Where a sender's term is replaced; that of a part only where its whole is not replaced as well."""
+    """Where a sender's term is replaced; where what it is in is replaced as well, its whole or a stream, it is not."""
     mask = where.mask(names, fixed)
-    whole = dict(senders).get(sender.whole) if sender.is_part else None
-    return mask if whole is None else mask & ~where.mask(whole, fixed)
+    for other, there in senders:
+        if other.holds(sender) or (sender.is_part and other == sender.whole):
+            mask = mask & ~where.mask(there, fixed)
+    return mask
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
@@ -407,7 +415,7 @@ class Batch:
                 at = self.rows[where[:, 0]], where[:, 1] + self.start
                 for sender, names in senders:
                     stretches = sends.setdefault((sender, sender in plan.changing), [])
-                    if names == everywhere and not sender.is_part:
+                    if names == everywhere and not sender.is_part and not any(s.holds(sender) for s, _ in senders):
                         stretches.append((end, first, count))
                     else:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
@@ -430,7 +438,7 @@ class Batch:
             self.ship(_ranges(np.asarray(firsts), counts)),
             n_changes,
             tuple(
-                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].layer)))
+                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].known_after)))
                 for by, (at, rows) in sent_by.items()
             ),
             tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),

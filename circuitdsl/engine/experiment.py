@@ -102,6 +102,8 @@ def check(model: Transformer, experiment: Experiment) -> None:
             )
         if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
             raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
+        if edge.receiver.node.kind == "resid":
+            raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
     for site in experiment.sites:
@@ -111,8 +113,10 @@ def check(model: Transformer, experiment: Experiment) -> None:
 
 
 def check_node(model: Transformer, node: Node) -> None:
-    """Raises `PatchError` where the model has no such head or MLP."""
+    """Raises `PatchError` where the model has no such head, MLP or residual stream."""
     layers, heads = model.n_layers, model.n_heads
+    if node.kind == "resid" and not 1 <= node.layer <= layers:
+        raise PatchError(f"{model.name} has residual streams 1 to {layers}, so there is no {node}")
     if node.kind in ("head", "mlp") and not 0 <= node.layer < layers:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:

@@ -162,8 +162,8 @@ def prompt_bytes(model: Transformer, length: int, kept: Kept | None = None) -> i
 
 def _values(model: Transformer, nodes: Iterable[Node]) -> int:
     """Numbers at one position in the values of nodes."""
-    one = {"embed": model.d_model, "head": model.n_heads * model.d_head, "mlp": model.d_model}
-    return sum(1 if node.is_part else one.get(node.kind, 0) for node in nodes)
+    one = {"head": model.n_heads * model.d_head, "logits": 0}
+    return sum(1 if node.is_part else one.get(node.kind, model.d_model) for node in nodes)
 
 
 def prompts_at_once(

@@ -125,9 +125,22 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
             for sender, names in group.route.senders:
                 if sender.kind == kind and sender.layer == layer:
                     points = prompt[group.at], pos[group.at]
-                    delta = term(model, sender, runs.corrupt.value(sender)[points] - runs.clean.value(sender)[points])
+                    moved = delta = term(model, sender, _change(runs, sender, points))
+                    for stream, at in group.route.held:
+                        if stream.kind == "resid" and sender.holds(stream):  # what it holds is replaced already
+                            replaced = ship(group.pick(where.mask(at))[:, None], model.device)
+                            delta = torch.where(replaced, moved - _change(runs, stream, points), delta)
                     sent = group.pick(sent_at(where, names, group.route.senders, sender, fixed=True))
                     direct[group.at] += delta * ship(sent[:, None], model.device).to(delta.dtype)
+
+    def cut(layer: int) -> None:
+        """Where a stream is knocked out, the changes below go no further."""
+        for group in groups:
+            for node, names in group.route.held:
+                if node == Node("resid", layer):
+                    goes_on = ship(~group.pick(where.mask(names))[:, None], model.device).to(direct.dtype)
+                    direct[group.at] *= goes_on
+                    mediated[group.at] *= goes_on
 
     def record(stage: float) -> None:
         for group in groups:
@@ -158,6 +171,8 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
     join("embed", -1)
     for layer in range(model.n_layers):
         heads, mlp = Node("head", layer).stage(model.parallel), Node("mlp", layer).stage(model.parallel)
+        join("resid", layer)
+        cut(layer)
         record(heads)
         if not model.parallel:
             join("head", layer)
@@ -166,5 +181,12 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         if model.parallel:
             join("head", layer)
         join("mlp", layer)
+    join("resid", model.n_layers)
+    cut(model.n_layers)
     record(float("inf"))
     return found
+
+
+def _change(runs: Runs, node: Node, points: tuple[Tensor, Tensor]) -> Float[Tensor, "points _"]:
+    """How a node's value differs between the two runs."""
+    return runs.corrupt.value(node)[points] - runs.clean.value(node)[points]

@@ -231,7 +231,7 @@ def _check(model: Any, patch: Patch) -> None:
     edges = patch.edges if isinstance(patch, EdgePatch) else ()
     nodes = [e.sender for e in edges] + [s.node for s in (patch.sites if isinstance(patch, NodePatch) else ())]
     for node in (*nodes, *(edge.receiver.node for edge in edges)):
-        if node.layer >= config.n_layers or node.head >= config.n_heads:
+        if node.known_after >= config.n_layers or node.head >= config.n_heads:
             raise UsageError(f"this model has no {node}: it has {config.n_layers} layers of {config.n_heads} heads")
     part = next((node for node in nodes if node.is_part), None)
     if part:

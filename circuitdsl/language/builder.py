@@ -90,6 +90,12 @@ class Builder(Transformer[Token, Any]):
     def mlp(self, c: list[Child]) -> s.Mlp:
         return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
 
+    def resid(self, c: list[Child]) -> s.Resid:
+        return s.Resid(span(c), whole(c[0].removeprefix("resid")))
+
+    def nodes_at(self, c: list[Child]) -> s.NodesAt:
+        return s.NodesAt(span(c), c[0], s.At(span(c[1:]), (c[2],)))
+
     def place(self, c: list[Child]) -> s.Place:
         offset = 0 if len(c) == 1 else whole(c[2]) * (1 if c[1].type == "PLUS" else -1)
         return s.Place(span(c), str(c[0]), offset)

@@ -126,11 +126,13 @@ class LogicalLine:
 
 @lru_cache(4096)
 def word_kind(word: str) -> str:
-    """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
+    """The terminal of a word: a keyword, an MLP, a residual stream, a position (capitals), or a name."""
     if word in KEYWORDS:
         return word.upper()
     if word[0] == "m" and word[1:].isdigit():
         return "MLP"
+    if word.startswith("resid") and word[5:].isdigit():
+        return "RESID"
     return "POSITION" if word.isupper() and word[0] != "_" else "NAME"
 
 

@@ -188,8 +188,8 @@ def _broken(line: LogicalLine) -> s.Broken:
 # --- what the grammar lets pass -------------------------------------------------------------------
 
 _SUM = frozenset({"PLUS", "MINUS"})
-_OPERAND_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
-_PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
+_OPERAND_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
+_PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|(?:m|resid)0[0-9]")
 
 
 def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
@@ -208,12 +208,12 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
 
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
-    """Report heads and MLPs that are written with leading zeros, such as `09.9`."""
-    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "LAYER", "MLP") and _PADDED_HEAD.match(t)}
+    """Report nodes that are written with leading zeros, such as `09.9`."""
+    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "LAYER", "MLP", "RESID") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
-    for part in s.walk_to(node, s.Head, s.Layer, s.Mlp):
-        if isinstance(part, s.Head | s.Layer | s.Mlp) and part.span in suspects:
+    for part in s.walk_to(node, s.Head, s.Layer, s.Mlp, s.Resid):
+        if part.span in suspects:
             name = str(replace(part, index=None) if isinstance(part, s.Head | s.Mlp) else part)
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 
@@ -240,7 +240,7 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
 
 def is_reserved(name: str) -> bool:
     """Whether a word means something in the language, so that nothing can be named by it."""
-    return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None
+    return name in KEYWORDS or re.fullmatch(r"(?:m|resid)[0-9]+", name) is not None
 
 
 # --- blocks ---------------------------------------------------------------------------------------

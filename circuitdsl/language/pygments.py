@@ -20,6 +20,7 @@ Piece = tuple[int, _TokenType, str]
 _GAP = re.compile(r"(?P<comment>#[^\r\n]*)|(?P<blank>\s+)|(?P<other>[^\s#]+)")
 _TYPES = {
     "STRING": String, "INT": Number.Integer, "SCIENTIFIC": Number.Float, "MLP": Name.Builtin, "LAYER": Name.Builtin,
+    "RESID": Name.Builtin,
     "POSITION": Name.Constant,
     "PORT": Name.Attribute, "ARROW": Operator, "RELATION": Operator, "EQUALS": Operator, "PLUS": Operator,
     "MINUS": Operator, "STAR": Name.Constant, "PERCENT": Number, "COLON": Punctuation, "COMMA": Punctuation,

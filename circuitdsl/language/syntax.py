@@ -161,6 +161,10 @@ class Mlp(Syntax):  # m9, or its neuron m9[1024]
         return f"m{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Resid(Syntax, form="resid{layer}"):  # the residual stream as it enters a layer
+    layer: int
+
+
 class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
@@ -190,7 +194,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Layer | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -225,6 +229,11 @@ class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> 
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
+
+
+class NodesAt(Syntax, form="{nodes} {at}"):  # resid6 at S2, as an argument; more positions are more arguments
+    nodes: Set
+    at: At
 
 
 class PlaceArrow(Syntax, form="{source} -> {target}"):  # END -> IO
@@ -278,7 +287,7 @@ class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9
 
 
 ClaimPart = PlainClaim | Bound | Stronger
-Argument = Option | Edge | Place | PlaceArrow | Text | Set
+Argument = Option | Edge | NodesAt | Place | PlaceArrow | Text | Set
 
 
 class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
@@ -412,8 +421,9 @@ class WhenPatched(Header, form="when {edge} is patched"):
     edge: Edge
 
 
-class WhenKnockedOut(Header, form="when {nodes} is knocked out"):
+class WhenKnockedOut(Header, form="when {nodes} {at} is knocked out"):
     nodes: Set
+    at: At | None = None
 
 
 class Role(Header, form="role {name} {title}"):

@@ -16,6 +16,7 @@ NAMES = {
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
     "LAYER": "a layer such as 9.*", "EXPECTED": "'expected to fail'",
+    "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
 KINDS = (
@@ -23,7 +24,7 @@ KINDS = (
     ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip
-OPERAND = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "LPAR"})
+OPERAND = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR"})
 #: what may follow any operand; it is seldom what the author left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
@@ -47,18 +48,20 @@ CLAIMS = {
 }  # fmt: skip
 _HEAD = re.compile(r"[LlAa](\d{1,3})[._]?[Hh](\d{1,3})")
 _MLP = re.compile(r"(?:[Mm][Ll][Pp]_?|M)(\d{1,3})")
+_RESID = re.compile(r"(?:[Rr]esid(?:ual)?_?(?:pre_?)?|RESID_?)(\d{1,3})")
 
 
 def as_node(word: str) -> str | None:
-    """A head or an MLP as other tools write it: `L9H6`, `a9.h6`, `mlp9`.
+    """A head, an MLP or a residual stream as other tools write it: `L9H6`, `a9.h6`, `mlp9`, `resid_pre3`.
 
-    >>> as_node("L9H6"), as_node("mlp_9"), as_node("mover")
-    ('9.6', 'm9', None)
+    >>> as_node("L9H6"), as_node("mlp_9"), as_node("resid_pre3"), as_node("mover")
+    ('9.6', 'm9', 'resid3', None)
     """
     if head := _HEAD.fullmatch(word):
         return f"{int(head[1])}.{int(head[2])}"
     mlp = _MLP.fullmatch(word)
-    return f"m{int(mlp[1])}" if mlp else None
+    resid = _RESID.fullmatch(word)
+    return f"m{int(mlp[1])}" if mlp else f"resid{int(resid[1])}" if resid else None
 
 
 @dataclass(frozen=True, slots=True)

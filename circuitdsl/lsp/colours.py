@@ -19,7 +19,8 @@ _OF_NAMES = {
 }  # fmt: skip
 _OF_TOKENS = {
     "STRING": "string", "INT": "number", "SCIENTIFIC": "number", "PERCENT": "number", "MLP": "variable",
-    "LAYER": "variable", "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator", "PLUS": "operator",
+    "LAYER": "variable", "RESID": "variable", "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator",
+    "PLUS": "operator",
     "MINUS": "operator", "STAR": "enumMember", "PORT": "function",
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ _PORTS = dict(zip(PORTS, ("where it looks", "where it is found", "what it carrie
 
 #: the verbs of an intervention, by their first word; and what ends a set
 _VERBS = ("set", "scale", "replace", "project")
-_SET_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "SELF", "PORT"})
+_SET_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "SELF", "PORT"})
 
 
 def complete(document: Document, row: int, column: int) -> list[Offer]:

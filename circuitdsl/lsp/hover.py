@@ -55,7 +55,7 @@ def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int
     if measurement and statement.measurement.name.span == piece.span:  # type: ignore[union-attr]
         yield f"**{word}**: {measurement_says(word) or (metric_says(word) if word in METRICS else '')}"
     elif circuit and any(
-        isinstance(part, s.Head | s.Mlp) and part.span[:2] == piece.span[:2] for part in parts_of(statement)
+        isinstance(part, s.Head | s.Mlp | s.Resid) and part.span[:2] == piece.span[:2] for part in parts_of(statement)
     ):
         yield from _node(document, circuit, word, row)
     elif isinstance(statement, s.Metric) and word in METRICS:
@@ -109,12 +109,17 @@ def _name(document: Document, circuit: Circuit | None, name: Name, row: int) -> 
 
 
 def _node(document: Document, circuit: Circuit, word: str, row: int) -> Iterator[str]:
-    """The model that a head or MLP is of, and the groups in which it is."""
+    """The model that a node is of, and the groups in which it is."""
     model = document.model_at(row)
     of = f" of {model.title}, which has {model.n_layers} layers of {model.n_heads} heads" if model else ""
     inside = [group.name for group in circuit.groups if any(str(node.whole) == word for node in group.nodes)]
     groups = f"; in {', '.join(inside)}" if inside else ""
-    yield f"**{word}**: {'an MLP' if word.startswith('m') else 'a head'}{of}{groups}"
+    what = "an MLP" if word.startswith("m") else "a head"
+    if word.startswith("resid"):
+        layer = word.removeprefix("resid")
+        last = model is not None and layer == str(model.n_layers)
+        what = f"the residual stream as it enters {'the final norm' if last else f'layer {layer}'}"
+    yield f"**{word}**: {what}{of}{groups}"
 
 
 def _task(name: str) -> str:

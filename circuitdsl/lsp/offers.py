@@ -116,6 +116,9 @@ def nodes(place: Place) -> Iterator[Offer]:
     if model and place.first not in ("HEADS", "CHANNEL", "TRACE"):
         says = f"an MLP of {model.title}"
         yield from (Offer(f"m{layer}", "node", 0, says) for layer in range(model.n_layers))
+        if place.first != "MLPS":
+            says = "the residual stream as it enters that layer; the last one enters the final norm"
+            yield from (Offer(f"resid{layer}", "node", 0, says) for layer in range(model.n_layers + 1))
 
 
 def heads(place: Place, layer: int | None = None) -> Iterator[Offer]:

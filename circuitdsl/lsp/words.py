@@ -20,7 +20,7 @@ KEYWORD_SAYS = {
     "edges": "how edges below this line are patched: `edges via mlps` or `edges direct`.",
     "heads": "defines a group of attention heads: `heads NAME = 9.6 9.9 at END`.",
     "mlps": "defines a group of MLPs: `mlps NAME = m1 m2 at END`.",
-    "nodes": "defines a group of heads and MLPs: `nodes NAME = 9.9 m9 at END`.",
+    "nodes": "defines a group of any nodes: `nodes NAME = 9.9 m9 resid6 at END`.",
     "at": "the position at which a node acts, or at which an edge is patched.",
     "role": "what a group is said to do; on a line of its own it defines a role by its checks.",
     "outside": "the group is a control: it is not part of the circuit.",

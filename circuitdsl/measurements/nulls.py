@@ -2,7 +2,8 @@
 
 Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
 layer; for groups, random groups of the same size. A counterpart keeps the shape of the claimed patch: every sender is
-exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec claims
+exchanged for another one, at the positions and into the inputs that the claimed one had; for a residual stream, which
+stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
 number in other heads, a neuron with others of its layer.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from math import perm, prod
 
 from circuitdsl.circuit.changes import NodePatch
@@ -50,6 +52,7 @@ class Nulls:
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
         rng = random.Random(repr(request))
+        request = replace(request, edges=tuple(sorted({each for edge in request.edges for each in self._terms(edge)})))
         found: dict[tuple[Edge, ...], None] = {}
         for swap in self._swaps(request, rng):
             edges = tuple(sorted({_swapped(edge, swap) for edge in request.edges}))
@@ -59,6 +62,14 @@ class Nulls:
             if len(found) == SIZE:
                 break
         return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
+
+    def _terms(self, edge: Edge) -> Iterator[Edge]:
+        """The edges that are patched together where a residual stream is the sender: of every node that it holds."""
+        if edge.sender.kind != "resid":
+            yield edge
+            return
+        kinds = (Node("head"), Node("mlp"), EMBED)
+        yield from (edge._replace(sender=n) for like in kinds for n in self._nodes(like) if edge.sender.holds(n))
 
     def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
         """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
@@ -134,6 +145,8 @@ class Nulls:
                 return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
             case "mlp":
                 return [Node("mlp", layer) for layer in layers]
+            case "resid":
+                return [Node("resid", layer + 1) for layer in layers]
             case _:
                 return [EMBED]
 

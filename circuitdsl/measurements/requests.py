@@ -244,7 +244,7 @@ class NodeRequest(_Patched):
     def takes(self, upto: int, n_layers: int) -> Kept:
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
         nodes = tuple(dict.fromkeys(site.node for site in self.sites))
-        return recomputed(min(node.layer for node in nodes), upto, n_layers) | replacing(nodes, self.ablate)
+        return recomputed(min(node.known_after for node in nodes), upto, n_layers) | replacing(nodes, self.ablate)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}

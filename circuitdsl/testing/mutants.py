@@ -2,7 +2,8 @@
 
 Operators, each an edit of a piece of syntax where it stands:
 
-* a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP for another);
+* a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP or a residual
+  stream for that of another layer);
 * a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
@@ -26,8 +27,10 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
 
-#: (a head or MLP as it is written) -> one outside the circuit, None where there is none
-Outsider = Callable[[s.Head | s.Mlp], str | None]
+#: (a node as it is written) -> one outside the circuit, None where there is none
+Outsider = Callable[[s.Head | s.Mlp | s.Resid], str | None]
+#: what such a node is called
+_CALLED = {s.Head: "head", s.Mlp: "MLP", s.Resid: "stream"}
 #: (a position as it is written) -> another place, None where there is none
 Elsewhere = Callable[[s.Place], str | None]
 #: what is replaced, by which text, and what that is called
@@ -90,7 +93,7 @@ def _mutant(text: str, span: Span, new: str, what: str) -> Mutant:
 
 def _of_group(group: s.Group, outsider: Outsider, layers: int) -> Iterator[Edit]:
     for node in s.walk(group.members):
-        if isinstance(node, s.Head | s.Mlp) and (other := outsider(node)):
+        if isinstance(node, s.Head | s.Mlp | s.Resid) and (other := outsider(node)):
             yield node.span, other, "member swapped"
         yield from _of_set(node, layers)
     members = group.members.members if isinstance(group.members, s.Items) else ()
@@ -114,14 +117,16 @@ def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
     inside = {node for circuit in circuits for group in circuit.groups if not group.outside for node in group.nodes}
     layers, heads = shape
 
-    def other(node: s.Head | s.Mlp) -> str | None:
+    def other(node: s.Head | s.Mlp | s.Resid) -> str | None:
         rng = random.Random(f"{node.layer}.{getattr(node, 'head', '')}/{node.span.line}")
         if isinstance(node, s.Head):
             own, mates = Node("head", node.layer, node.head), [Node("head", node.layer, i) for i in range(heads)]
-        else:
+        elif isinstance(node, s.Mlp):
             own, mates = Node("mlp", node.layer), [Node("mlp", layer) for layer in range(layers)]
+        else:
+            own, mates = Node("resid", node.layer), [Node("resid", layer + 1) for layer in range(layers)]
         free = [str(mate) for mate in mates if mate not in inside and mate != own]
-        return rng.choice(free) if free and node.index is None else None
+        return rng.choice(free) if free and getattr(node, "index", None) is None else None
 
     return other
 
@@ -162,9 +167,9 @@ def _says_absence(claim: Claim) -> bool:
 def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere, layers: int) -> Iterator[Edit]:
     for node in s.walk(about):
         match node:
-            case s.Head() | s.Mlp():
+            case s.Head() | s.Mlp() | s.Resid():
                 if other := outsider(node):
-                    yield node.span, other, "head swapped" if isinstance(node, s.Head) else "MLP swapped"
+                    yield node.span, other, f"{_CALLED[type(node)]} swapped"
             case s.WithPort(port=port):
                 yield port.span, f".{_NEXT[port.text]}", "input changed"
             case s.Place():

@@ -158,6 +158,7 @@ nodes = st.one_of(
     _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
     _node(s.Layer, SMALL),
     _node(s.Mlp, SMALL, _maybe(SMALL)),
+    _node(s.Resid, SMALL),
     _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
     _node(s.GroupRef, NAMES),
 )
@@ -203,7 +204,8 @@ claims = _several(
 )
 argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
 tails = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
-arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, argument_edges)
+nodes_at = _node(s.NodesAt, sets, _node(s.At, _several(places, 1, 1)))
+arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, nodes_at, argument_edges)
 measurements = _node(
     s.Measurement,
     _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
@@ -261,7 +263,7 @@ properties = st.one_of(
     _node(s.Property, texts, st.none(), st.none(), block=asked),
 )
 conditions: SearchStrategy[s.Statement] = st.one_of(
-    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, block=expected)
+    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, _maybe(ats), block=expected)
 )
 blocks: SearchStrategy[s.Statement] = st.one_of(
     conditions,

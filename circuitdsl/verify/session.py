@@ -151,6 +151,7 @@ class Session(AbstractContextManager["Session"]):
     discover = _Verb("circuitdsl.discover.discover", "drafted")
     scores = _Verb("circuitdsl.discover.scoring", "scored")
     curves = _Verb("circuitdsl.discover.curve", "curves")
+    dictionaries = _Verb("circuitdsl.discover.features", "described")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")

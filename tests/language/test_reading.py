@@ -65,7 +65,7 @@ def test_every_keyword_is_a_terminal_of_the_grammar_and_a_word() -> None:
     }
     assert declared == {keyword.upper() for keyword in KEYWORDS | SOFT}
     word = {symbol.name for rule in build(None).rules if rule.origin.name == "word" for symbol in rule.expansion}
-    assert word == {keyword.upper() for keyword in KEYWORDS} | {"NAME", "POSITION", "MLP"}
+    assert word == {keyword.upper() for keyword in KEYWORDS} | {"NAME", "POSITION", "MLP", "RESID"}
     assert STATEMENTS < KEYWORDS
 
 
