@@ -88,9 +88,10 @@ class Line(Syntax):
 
 
 class Cited(Line):
-    """A statement that may end with a citation."""
+    """A claim: it may end with a citation, and with why it is expected to fail."""
 
     citation: Text | None = field(default=None, kw_only=True)
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Header(Line):
@@ -113,6 +114,10 @@ class Text(Syntax):  # a quoted string, without its quotes
         if '"' in self.text or UNSEEN.search(self.text):
             raise ValueError(f"a string of a spec holds no double quote, line end or control character: {self.text!r}")
         return f'"{self.text}"'
+
+
+class KnownGap(Syntax, form="expected to fail {reason}"):
+    reason: Text
 
 
 class Number(Syntax, form="{text}"):  # a number with the unit it was written with; text is as it was written
@@ -226,6 +231,16 @@ class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> 
     protocol: Protocol | None = None
 
 
+class Hop(Syntax, form="-> {receiver} {at}"):  # an arrow of a path: -> mover.q at END
+    receiver: Set
+    at: At | None = None
+
+
+class Path(Syntax, form="path {sender} {hops}"):  # path SENDER -> NODE.v at POS -> NODE.q at POS -> logits
+    sender: Set
+    hops: tuple[Hop, ...]
+
+
 class NodesAt(Syntax, form="{nodes} {at}"):  # resid6 at S2, as an argument; more positions are more arguments
     nodes: Set
     at: At
@@ -277,8 +292,8 @@ class Bound(Syntax, form="{quantity} {relation}"):  # effect <= -20%, delta in [
     relation: Relation
 
 
-class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q
-    edge: Edge
+class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q, or than a path
+    edge: Edge | Path
 
 
 ClaimPart = PlainClaim | Bound | Stronger
@@ -354,6 +369,13 @@ class Group(Syntax):
 class EdgeClaim(Cited):
     each: bool
     edge: Edge
+    claim: tuple[ClaimPart, ...]
+    on: Word | None
+
+
+class PathClaim(Cited):
+    each: bool
+    path: Path
     claim: tuple[ClaimPart, ...]
     on: Word | None
 
@@ -435,6 +457,7 @@ class Property(Header):
     title: Text
     share: Number | None = None
     of: Word | None = None
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Compare(Header, form="compare {first} with {second}"):
@@ -455,8 +478,8 @@ class Broken(Syntax):
 Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | Expect
-    | Channel | Trace | Use | Verb | Block | Broken
+    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | PathClaim
+    | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ NAMES = {
     "RELATION": "'>=', '<=', '>' or '<'", "EQUALS": "'='", "COLON": "':'", "COMMA": "','", "LPAR": "'('", "RPAR": "')'",
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
-    "LAYER": "a layer such as 9.*",
+    "LAYER": "a layer such as 9.*", "EXPECTED": "'expected to fail'",
     "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
@@ -191,6 +191,10 @@ def _habits(at: Stop) -> Iterator[Said]:
         yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
     if word == "*" and {"DECIMAL", "NAME"} <= expected:
         yield Said("'*' is no node here", "every head of a layer is 9.*, every node is all")
+    if "EXPECTED" in expected and word in ("expected", "expect", "xfail", "fails", "should", "known"):
+        yield Said('a known gap is written: expected to fail "why"')
+    if at.before == "FAIL" and at.kind != "STRING":
+        yield Said("after 'expected to fail' stands why", 'write: expected to fail "the backups take over"')
     if word == "=" and "RELATION" in expected:
         help = "for a value that is nearly met write an interval: in [38%, 42%]"
         yield Said("a relation is one of >=, <=, > and <", help)
@@ -242,6 +246,13 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
         yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
 
 
+def _path(at: Stop) -> Iterator[Said]:
+    """`path a -> b.q at END via mlps -> logits`"""
+    if at.start.type == "PATH" and at.kind in ("VIA", "DIRECT"):
+        help = "name the MLPs that it goes through: path 8.6 -> m8 at END -> 9.9.q at END -> logits"
+        yield Said("a path goes through the nodes that it names, and through nothing else", help)
+
+
 def _mixed_set(at: Stop) -> Iterator[Said]:
     """`mover + 9.6 9.9`: which of the two is meant?"""
     after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
@@ -278,7 +289,7 @@ def _claim(at: Stop) -> Iterator[Said]:
 
 
 #: each gives messages for one kind of mistake; the first message of all is used
-RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
+RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _path, _mixed_set, _claim)
 
 
 def _quoted(token: Token) -> str:

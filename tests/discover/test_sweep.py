@@ -73,11 +73,11 @@ def test_what_nothing_changes_is_0_and_is_not_outlined(streams: Sweep) -> None:
 def test_every_place_is_named_once_in_its_order(session: Session, streams: Sweep) -> None:
     """ANSWER is where IO is, and DISTRACTOR where S is."""
     assert [str(place) for place in streams.positions] == ["S1", "IO", "PLACE", "S2", "OBJECT", "END"]
-    every = session.sweep(task="ioi", over="mlps", positions=["all"], prompts=4)
+    every = session.sweep(task="ioi", over="mlps", positions=["all"], prompts=PROMPTS)
     assert [str(place) for place in every.positions[-2:]] == ["END-1", "END"]
     assert every.positions[0].offset == 1 - max(-place.offset + 1 for place in every.positions)
     fewest = min(cell.n for cell in every.cells)
-    assert fewest >= 2 and max(cell.n for cell in every.cells) == 4  # prompts that are too short are left out
+    assert fewest >= 2 and max(cell.n for cell in every.cells) == PROMPTS  # prompts that are too short are left out
 
 
 def test_one_command_writes_values_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
