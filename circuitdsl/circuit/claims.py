@@ -37,6 +37,8 @@ class Claim:
     #: of an `expect` line, the measurement as written
     about: str = field(default="", compare=False)
     citation: str | None = None
+    #: why the spec expects that it does not hold; None where it is to hold
+    expected_to_fail: str | None = None
     under: Condition | None = None
     #: whether the statement names a head or an MLP itself, not only groups
     lone_nodes: bool = field(default=False, compare=False)

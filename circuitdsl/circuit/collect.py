@@ -125,7 +125,7 @@ class Claims:
         each = bool(getattr(statement, "each", False))
         pairs = len(measurement.members) if each else 0
         if tasks is not None and scope.affords(5 * len(tasks) * pairs, statement.span):
-            citation = getattr(statement, "citation", None)
+            citation, gap = (getattr(statement, name, None) for name in ("citation", "gap"))
             claim = Claim(
                 id=number,
                 line=statement.span.line,
@@ -138,6 +138,7 @@ class Claims:
                 tasks=tasks,
                 about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
+                expected_to_fail=gap.reason.text if gap else None,
                 under=under,
                 lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
             )

@@ -159,7 +159,9 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
 
 
 def _text(tokens: list[Token]) -> str:
-    """The statement with single blanks, without its citation."""
+    """The statement with single blanks, without its citation and without why it is expected to fail."""
+    if len(tokens) > 4 and tokens[-4].type == "EXPECTED":
+        tokens = tokens[:-4]
     if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED:
         tokens = tokens[:-1]
     return text_of(tokens)
@@ -309,6 +311,10 @@ class _Layout:
                 block.inside.append(replace(_NOTHING, span=statement.span))
             self.file.inside.append(statement)
             return
+        if getattr(statement, "gap", None) and any(each.word in ("role", "property") for each in self.open):
+            message = "what a role or a property asks for is no claim: it is not expected to fail by itself"
+            help = "write it at the end of the claim: of the 'expect role(…)' or the 'property' line"
+            self.sink.error("E033", message, statement.gap.span, help)  # type: ignore[union-attr]
         if block is self.file:
             self.check_indent(indent, statement)
         word = _word(statement)

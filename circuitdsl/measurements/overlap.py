@@ -101,6 +101,7 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
         margin=0.0,
         tasks=(),
         citation=line.citation.text if line.citation else None,
+        expected_to_fail=line.gap.reason.text if line.gap else None,
     )
 
 

@@ -70,6 +70,8 @@ class Search(Shown):
         for line, style in self._found(self.found):
             console.print(Text(f"      {line}", style))
         console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
+        if self.claim.expected_to_fail is not None:
+            console.print(Text(f"      expected to fail: {self.claim.expected_to_fail}", "dim"))
         if kind_of(self.claim).decided_by != "own sample":
             remark = "the claim is about the mean over prompts: one prompt does not refute it"
         elif self.claim.tests:

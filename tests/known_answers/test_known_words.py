@@ -32,6 +32,17 @@ def verdicts(whole: Population, *lines: str) -> list[str]:
     return [claim.verdict for claim in run(whole, *lines).claims]
 
 
+def test_a_known_gap_passes_until_it_holds(chain: Population) -> None:
+    lines = (
+        'mover -> logits at END : raises  expected to fail "movers lower it"',
+        'mover -> logits at END : lowers  expected to fail "movers lower it"',
+        'mover -> logits at OTHER : lowers  expected to fail "nothing is read there"',
+    )
+    found = run(chain, *lines[:2])
+    assert [claim.outcome for claim in found.claims] == ["expected", "unexpected"]
+    assert found.exit_status() == 1
+
+
 def test_all_but_the_circuit_does_nothing_and_all_but_a_part_of_it_does(chain: Population) -> None:
     lines = (
         "heads rest = all - duplicate - inhibition - mover   at END  outside",
