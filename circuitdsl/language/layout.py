@@ -122,7 +122,7 @@ WIDTH = 120
 INDENT = "  "
 CONTINUED = "    "
 #: cells and lines longer than this do not move the columns after them
-LONG_CELL, LONG_LIST, LONG_LINE, LONG_CITED = 48, 72, 64, 80
+LONG_CELL, LONG_LIST, LONG_WAY, LONG_LINE, LONG_CITED = 48, 72, 80, 64, 80
 
 
 @dataclass(slots=True)
@@ -223,7 +223,8 @@ def _align(run: list[Line]) -> None:
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     """The width of a column: that of its longest cell, apart from outliers."""
-    long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
+    way = any(cell.count("-> ") > 1 for cell in cells)
+    long = LONG_WAY if way else LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
 
