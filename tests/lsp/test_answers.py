@@ -63,7 +63,7 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
         ("expect knockout(mover, ablate = ", ["corrupt", "mean", "zero"]),
         ("expect faithfulness(", ["keep = ", "ablate = ", "positions = ", "form = "]),
         ("expect faithfulness(keep = ", ["nodes", "edges"]),
-        ("expect accuracy(", ["argmax"]),
+        ("expect accuracy(", ["argmax", "top = "]),
         ("expect accuracy >= 3% on ", ["ioi"]),
         ("mover -> 3.", ["3.*", *(f"3.{head}" for head in range(8))]),
         ("mover -> 3.1.", ["3.1.q", "3.1.k", "3.1.v"]),
