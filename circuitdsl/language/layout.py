@@ -85,13 +85,13 @@ def row_of(statement: s.Statement) -> Row:
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), f"on {on}" if on else ""), _tail(statement))
+            return Row("edge", (first, *rest, _claim(claim), _asked(on, statement)), _tail(statement))
         case s.PathClaim(each=each, path=path, claim=claim, on=on):
             first = joined("path", "each" if each else "", path.sender)
             way = joined(*path.hops)
-            return Row("path", (first, way, _claim(claim), f"on {on}" if on else ""), _tail(statement))
+            return Row("path", (first, way, _claim(claim), _asked(on, statement)), _tail(statement))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on):
-            cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
+            cells = (f"expect {measurement}", joined(relation) or _claim(claim), _asked(on, statement))
             return Row("expect", cells, _tail(statement), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, apart=apart, claim=claim):
             first = joined("each" if each else "", sender)
@@ -99,13 +99,18 @@ def row_of(statement: s.Statement) -> Row:
             return Row("channel", words, _tail(statement))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), _tail(statement))
+            return Row("", (joined("trace", nodes, way, "includes", includes, at, statement.where),), _tail(statement))
         case s.Property(title=title, share=share, of=of):
             header = joined("property", title, *(("for", share, "of", of or "prompts") if share else ()))
             return Row("", (header,), joined(statement.gap))
         case s.Broken(span=span, text=text):
             raise ValueError(f"line {span.line} could not be read: {text}")
     return Row("", (str(statement),))
+
+
+def _asked(on: s.Word | None, claim: s.Cited) -> str:
+    """On which prompts a claim is checked, where it says so."""
+    return joined(f"on {on}" if on else "", claim.where)
 
 
 def _tail(claim: s.Cited) -> str:
