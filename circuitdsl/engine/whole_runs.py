@@ -26,7 +26,7 @@ from circuitdsl.circuit.nodes import EMBED, LOGITS, Node
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.ends import readout, tokens_of
-from circuitdsl.engine.memory import BATCH, allowed, ran_out
+from circuitdsl.engine.memory import BATCH, allowed, ran_out, refuse_more
 from circuitdsl.engine.metrics import Scorer
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.terms import Terms
@@ -72,7 +72,7 @@ class WholeRuns:
         indices: which of the prompts.
 
     Raises:
-        UserError: the model lies on several devices.
+        UserError: the model lies on several devices, or the terms of the prompts take more memory than is allowed.
     """
 
     prompts: Prompts
@@ -86,6 +86,9 @@ class WholeRuns:
                 f"{self.model.name} lies on several devices, on which its whole graph cannot be run",
                 hint="leave out the device map: load it in a smaller number format, or on the CPU",
             )
+        refuse_more(
+            self.model, [len(self.prompts.pairs[i].clean_tokens) for i in self.indices], self.prompts.max_memory
+        )
 
     @cached_property
     def graph(self) -> WholeGraph:
