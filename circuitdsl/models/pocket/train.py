@@ -47,7 +47,7 @@ class Recipe:
     alike: bool = False
 
 
-RECIPES = {"pocket": Recipe(4, 8, 64, 2500, mixture.POCKET), "deep": Recipe(6, 4, 32, 2800, DEEP, alike=True)}
+RECIPES = {"pocket": Recipe(4, 8, 64, 2500, mixture.POCKET), "deep": Recipe(6, 4, 32, 2500, DEEP, alike=True)}
 
 
 class Block(nn.Module):
