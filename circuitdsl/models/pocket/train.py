@@ -88,7 +88,7 @@ class Pocket(nn.Module):
     @torch.no_grad()
     def _alike(self) -> None:
         """Make queries and keys the same maps, and outputs the values' the other way round."""
-        for block in self.blocks:
+        for block in self.layers():
             block.k.weight.copy_(nn.init.normal_(block.q.weight, std=0.04))
             block.o.weight.copy_(nn.init.normal_(block.v.weight, std=0.04).T)
         waves = 1.5 * 150 ** -torch.linspace(0, 1, WIDTH // 2) * torch.arange(POSITIONS)[:, None]
@@ -99,6 +99,9 @@ class Pocket(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.ln_f(x)
+
+    def layers(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def logits(self, x: Tensor) -> Tensor:
         return x @ self.wte.weight.T
@@ -279,8 +282,13 @@ def train(out: Path, recipe: Recipe, updates: int, seed: int) -> None:
         loss = now.update(ids)
         if now.step % EVERY == 0 or now.step == updates:
             figures = {task: accuracy(now.model, ids, task, 200, 0) for task in mixture.TASKS}
-            row = {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4)}
-            row |= figures | {kind: practised(now.model, ids, kind, 200) for kind in recipe.mixture.shown}
+            row: dict[str, float | str] = {
+                "update": now.step,
+                "seconds": round(time.time() - start),
+                "loss": round(loss, 4),
+                **figures,
+            }
+            row |= {kind: practised(now.model, ids, kind, 200) for kind in recipe.mixture.shown}
             row |= watch(now.model, ids)
             new = not (out / "log.csv").exists()
             with (out / "log.csv").open("a", newline="") as file:

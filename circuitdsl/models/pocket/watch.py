@@ -31,7 +31,7 @@ NAMED = 0.15
 def patterns(model: Pocket, tokens: Tensor) -> Tensor:
     """Attention of every head on one prompt of `t` tokens: [layers, heads, t, t], a row for each query."""
     seen: list[Tensor] = []
-    maps = [linear for block in model.blocks for linear in (block.q, block.k)]
+    maps = [linear for block in model.layers() for linear in (block.q, block.k)]
     hooks = [linear.register_forward_hook(lambda _module, _inputs, made: seen.append(made[0])) for linear in maps]
     model(tokens[None])
     for hook in hooks:
