@@ -17,7 +17,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine.batch_index import entry_jobs
 from circuitdsl.engine.batches import Group, Limits, in_batches
-from circuitdsl.engine.experiment import Experiment, Positions, Readout, check_node
+from circuitdsl.engine.experiment import Experiment, PatchError, Positions, Readout, check_node
 from circuitdsl.engine.forward import (
     Passes,
     PatchedRun,
@@ -33,7 +33,7 @@ from circuitdsl.engine.runs import Runs, baseline, patterns, read
 from circuitdsl.engine.terms import Terms
 from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import term
+from circuitdsl.models.writers import is_head_along, term
 
 
 @measuring()
@@ -98,6 +98,9 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
+    replaced = {site.node.whole: site.node for e in experiments for site in e.sites if is_head_along(site.node)}
+    if node := next((node for node in nodes if node.whole in replaced), None):
+        raise PatchError(f"what {node} writes is not read while {replaced[node.whole]} is replaced: read another node")
     model, until = runs.model, min(max(node.layer for node in nodes), runs.model.n_layers - 1)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:

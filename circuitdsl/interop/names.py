@@ -28,7 +28,7 @@ def writes_at(node: Node) -> Place | None:
     Of a head it is what it writes before `W_O`. A singular component of a head is a direction of that, and has no hook
     of its own.
     """
-    part = node.index if node.is_part else None
+    part = node.index if node.is_part and not node.along else None
     match node.kind:
         case "head":
             return Place(f"blocks.{node.layer}.attn.hook_z", node.head, part)

@@ -30,8 +30,8 @@ _PHRASES = {phrase[0]: phrase for phrase in PHRASES}
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
-#: which it is one; nodes follow it
-SOFT = {"path": frozenset({"", "THAN"})}
+#: which it is one; nodes follow it, or (after `direction`) a name and `=`
+SOFT = {"path": frozenset({"", "THAN"}), "direction": frozenset({""})}
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
@@ -248,7 +248,9 @@ class _Cutter:
         for token in self.soft:
             place = next(i for i, each in enumerate(tokens) if each is token)
             before = tokens[place - 1].type if place else ""
-            if before in SOFT[token] and place + 1 < len(tokens) and tokens[place + 1].type in _NODES_FOLLOW:
+            after = [each.type for each in tokens[place + 1 : place + 3]]
+            hard = after[1:] == ["EQUALS"] if token == "direction" else after[:1] and after[0] in _NODES_FOLLOW
+            if before in SOFT[token] and hard:
                 token.type = token.upper()
         self.soft = []
 

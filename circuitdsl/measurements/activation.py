@@ -40,7 +40,7 @@ class Activation(Reading):
         right = refuse_others(scope, expect.measurement, found, positions=False, options=False)
         members = group_argument(scope, expect.measurement, found)
         test = value_test(scope, expect, "plain", None, None)
-        others = [str(node) for node in members or () if node.kind != "mlp" or not node.is_part]
+        others = [str(node) for node in members or () if node.kind != "mlp" or not node.is_part or node.along]
         if others:
             message = f"activation is said of neurons such as m3[17], not of {listing(others)}"
             scope.sink.error("E076", message, found.nodes.span)

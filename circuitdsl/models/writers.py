@@ -7,6 +7,7 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
                                 direction of W_OV (`weights.component_of`). A head's components add up to its term.
     residual stream, resid6     the stream itself as it enters layer 6; the biases `b_O` written before are inside
+    part along a direction      the whole node's value; the term is the part of the node's term along it, (t·u)u
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
 
 Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, Along, Node
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Mlp, Transformer
 from circuitdsl.models.weights import component_of
@@ -44,6 +47,7 @@ class Written:
         Raises:
             PatchError: the node writes nothing, or the run was made without it.
         """
+        node = node.whole if node.along else node
         key = layer_of(node) if node.kind == "head" else node
         if key not in self.kept:
             if node.kind == "logits":
@@ -54,6 +58,7 @@ class Written:
         return self.kept[key][..., None] if node.is_part else self.kept[key]
 
     def __contains__(self, node: Node) -> bool:
+        node = node.whole if node.along else node
         return (layer_of(node) if node.kind == "head" else node) in self.kept
 
     @property
@@ -78,19 +83,44 @@ class Written:
 
 def term(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
     """The term that a node writes into the residual stream, given its value."""
+    if node.along:
+        return along(node.along, term(model, node.whole, value))
     value = in_whole(model, node, value)
     return model.blocks[node.layer].attn.out_head(node.head, value) if node.kind == "head" else value
 
 
 def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows _"]:
-    """What a component or neuron adds to the value of its head or MLP; of a whole node, the value itself."""
+    """What a part adds to the value of its node; of a whole node, the value itself.
+
+    The part of a head along a direction is no part of its `z`: it is one of its term alone.
+    """
     if not node.is_part:
         return value
+    if node.along:
+        assert node.kind != "head", "what a head writes along a direction is a part of its term (`written_along`)"
+        return along(node.along, value)
     block = model.blocks[node.layer]
     if node.kind == "head":
         return component_of(block, node.head, node.index, value)
     assert isinstance(block.mlp, Mlp), "a neuron is one of a plain MLP (`experiment.check_node`)"
     return block.mlp.out_neuron(node.index, value[..., 0])
+
+
+def along(direction: Along, term: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    """The part of a term along a direction, (t·u)u."""
+    unit = unit_vector(direction, term.dtype, term.device)
+    return (term @ unit)[..., None] * unit
+
+
+@lru_cache(maxsize=2**8)
+def unit_vector(direction: Along, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " d"]:
+    """A direction as a tensor."""
+    return torch.frombuffer(bytearray(direction.unit), dtype=torch.float32).to(device=device, dtype=dtype)
+
+
+def is_head_along(node: Node | None) -> bool:
+    """Whether a part is that of a head along a direction: it is replaced in what the heads of its layer write."""
+    return node is not None and node.kind == "head" and node.along is not None
 
 
 def layer_of(node: Node) -> Node:
@@ -99,7 +129,7 @@ def layer_of(node: Node) -> Node:
 
 
 def is_neuron(node: Node) -> bool:
-    return node.kind == "mlp" and node.is_part
+    return node.kind == "mlp" and node.is_part and node.along is None
 
 
 def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
