@@ -125,7 +125,7 @@ def read_vector(path: Path, tensor: str | None) -> tuple[float, ...]:
             stream.seek(8 + size + start)
             data = stream.read(each * count)
     except (Unreadable, OSError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None)
+        reason = getattr(error, "strerror", None)
         raise NoDirection(f"{name} cannot be read: {reason or error}", HINT) from None
     if len(data) < each * count:
         raise NoDirection(f"{name} ends before the tensor does: the file is cut off", HINT)
