@@ -46,7 +46,8 @@ def has(children: Sequence[Child], *kinds: str) -> bool:
 
 def _ends(children: Sequence[Child]) -> dict[str, Any]:
     """What may stand at the end of a claim."""
-    return {"citation": first(children, s.Text), "gap": first(children, s.KnownGap)}
+    kinds = {"where": s.Where, "citation": s.Text, "gap": s.KnownGap}
+    return {name: first(children, kind) for name, kind in kinds.items()}
 
 
 def whole(digits: str) -> int:
@@ -193,6 +194,6 @@ class Builder(Transformer[Token, Any]):
     set_attention, scale, replace, project_out = map(_of_nodes, (s.SetAttention, s.Scale, s.Replace, s.ProjectOut))
     brackets, place_arrow, stronger, between = map(_of_nodes, (s.Brackets, s.PlaceArrow, s.Stronger, s.Between))
     above_chance, agree, option, setting = map(_of_nodes, (s.AboveChance, s.Agree, s.Option, s.Option))
-    items, bare_items, at = map(_of_list, (s.Items, s.Items, s.At))
+    items, bare_items, at, where = map(_of_list, (s.Items, s.Items, s.At, s.Where))
     info, word, group_ref = map(_of_word, (s.Info, s.Word, s.GroupRef))
     plain_claim, bound, compared, change = map(_of_word, (s.PlainClaim, s.Bound, s.Compared, s.Change))

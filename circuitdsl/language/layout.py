@@ -85,13 +85,13 @@ def row_of(statement: s.Statement) -> Row:
         case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), f"on {on}" if on else ""), _tail(statement))
+            return Row("edge", (first, *rest, _claim(claim), _asked(on, statement)), _tail(statement))
         case s.PathClaim(each=each, path=path, claim=claim, on=on):
             first = joined("path", "each" if each else "", path.sender)
             way = joined(*path.hops)
-            return Row("path", (first, way, _claim(claim), f"on {on}" if on else ""), _tail(statement))
+            return Row("path", (first, way, _claim(claim), _asked(on, statement)), _tail(statement))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on):
-            cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
+            cells = (f"expect {measurement}", joined(relation) or _claim(claim), _asked(on, statement))
             return Row("expect", cells, _tail(statement), measurement.name.text)
         case s.Channel(each=each, sender=sender, receiver=receiver, apart=apart, claim=claim):
             first = joined("each" if each else "", sender)
@@ -99,13 +99,18 @@ def row_of(statement: s.Statement) -> Row:
             return Row("channel", words, _tail(statement))
         case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), _tail(statement))
+            return Row("", (joined("trace", nodes, way, "includes", includes, at, statement.where),), _tail(statement))
         case s.Property(title=title, share=share, of=of):
             header = joined("property", title, *(("for", share, "of", of or "prompts") if share else ()))
             return Row("", (header,), joined(statement.gap))
         case s.Broken(span=span, text=text):
             raise ValueError(f"line {span.line} could not be read: {text}")
     return Row("", (str(statement),))
+
+
+def _asked(on: s.Word | None, claim: s.Cited) -> str:
+    """On which prompts a claim is checked, where it says so."""
+    return joined(f"on {on}" if on else "", claim.where)
 
 
 def _tail(claim: s.Cited) -> str:
@@ -122,7 +127,7 @@ WIDTH = 120
 INDENT = "  "
 CONTINUED = "    "
 #: cells and lines longer than this do not move the columns after them
-LONG_CELL, LONG_LIST, LONG_LINE, LONG_CITED = 48, 72, 64, 80
+LONG_CELL, LONG_LIST, LONG_WAY, LONG_LINE, LONG_CITED = 48, 72, 80, 64, 80
 
 
 @dataclass(slots=True)
@@ -223,7 +228,8 @@ def _align(run: list[Line]) -> None:
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     """The width of a column: that of its longest cell, apart from outliers."""
-    long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
+    way = any(cell.count("-> ") > 1 for cell in cells)
+    long = LONG_WAY if way else LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
 

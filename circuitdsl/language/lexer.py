@@ -24,7 +24,7 @@ _INSIDE = """
     delta stronger than and in rises falls above chance points agree embed logits self none
 """
 #: words that mean something only where they follow one another; elsewhere each is a name like others
-PHRASES = (("expected", "to", "fail"),)
+PHRASES = (("expected", "to", "fail"), ("where", "stratum"))
 IN_PHRASES = frozenset(word for phrase in PHRASES for word in phrase)
 _PHRASES = {phrase[0]: phrase for phrase in PHRASES}
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())

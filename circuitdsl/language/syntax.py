@@ -88,8 +88,9 @@ class Line(Syntax):
 
 
 class Cited(Line):
-    """A claim: it may end with a citation, and with why it is expected to fail."""
+    """A claim: it may end with its strata, a citation, and why it is expected to fail."""
 
+    where: Where | None = field(default=None, kw_only=True)
     citation: Text | None = field(default=None, kw_only=True)
     gap: KnownGap | None = field(default=None, kw_only=True)
 
@@ -114,6 +115,13 @@ class Text(Syntax):  # a quoted string, without its quotes
         if '"' in self.text or UNSEEN.search(self.text):
             raise ValueError(f"a string of a spec holds no double quote, line end or control character: {self.text!r}")
         return f'"{self.text}"'
+
+
+class Where(Syntax):  # where stratum "ABBA*", "BABA-1": a star stands for any text
+    strata: tuple[Text, ...]
+
+    def __str__(self) -> str:
+        return f"where stratum {listed(self.strata)}"
 
 
 class KnownGap(Syntax, form="expected to fail {reason}"):

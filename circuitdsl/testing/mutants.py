@@ -161,6 +161,8 @@ def _of_claim(
             yield part.span, *_TURNED[part.word]
         elif isinstance(part, s.Bound):
             yield from _of_relation(part.relation, signed=True)
+    if statement.where is not None:
+        yield statement.where.span, "", "strata dropped"
     if isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 

@@ -204,7 +204,8 @@ claims = _several(
     )
 )
 argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
-tails = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
+of_weights = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
+tails = {"where": _maybe(_node(s.Where, _several(texts))), **of_weights}
 nodes_at = _node(s.NodesAt, sets, _node(s.At, _several(places, 1, 1)))
 arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, nodes_at, argument_edges)
 measurements = _node(
@@ -251,7 +252,7 @@ path_claims = _node(s.PathClaim, st.booleans(), paths, maybe_claims, _maybe(word
 edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), **tails)
 aparts = _node(s.Apart, words, numbers().filter(lambda number: number.text[0] not in "+-"))
 compositions = _node(s.Composition, words, _maybe(words), relations)
-channels = _node(s.Channel, st.booleans(), sets, sets, _maybe(aparts), _several(compositions), **tails)
+channels = _node(s.Channel, st.booleans(), sets, sets, _maybe(aparts), _several(compositions), **of_weights)
 traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), **tails)
 verbs: SearchStrategy[s.Statement] = st.one_of(
     _node(s.SetAttention, measurements, st.one_of(numbers(("%",)), words)),
