@@ -248,7 +248,7 @@ class _Cutter:
         for token in self.soft:
             place = next(i for i, each in enumerate(tokens) if each is token)
             before = tokens[place - 1].type if place else ""
-            if before in SOFT[token] and place + 1 < len(tokens) and tokens[place + 1].type in _NODES_FOLLOW:
+            if before in SOFT[token] and all(each.type in _NODES_FOLLOW for each in tokens[place + 1 : place + 2]):
                 token.type = token.upper()
         self.soft = []
 
