@@ -183,6 +183,6 @@ def sites_of(scope: Scope, members: Members, span: Span, at: Iterable[s.Place] =
     if LOGITS in members:
         scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", span)
         return None
-    if (given := positions_argument(scope, at)) is None:
+    if (given := scope.places(s.At(span, tuple(at)))) is None:
         return None
     return tuple(Site(node, place) for node, places in members.items() for place in given or places or (EVERYWHERE,))

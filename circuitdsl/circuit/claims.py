@@ -135,7 +135,8 @@ class Circuit:
         - `positions`: where it acts, as text; `outside`: whether it is in control groups only.
 
         Edges run from sender to receiver, one for each input and position of each claim, and have the attributes
-        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words) and `via_mlps`.
+        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words), `via_mlps`, and
+        `path` (whether it is an arrow of a path, all of which the claim is about).
         """
         import networkx
 
@@ -164,6 +165,7 @@ class Circuit:
                 "line": claim.line,
                 "test": " and ".join(map(str, claim.tests)),
                 "via_mlps": getattr(claim.measurement.patch, "via_mlps", False),
+                "path": claim.kind == "path",
             }
             for edge in member.edges:
                 ends = (str(edge.sender), str(edge.receiver.node))
@@ -171,10 +173,11 @@ class Circuit:
         return made
 
     def own_edges(self) -> Iterator[Edge]:
-        """The edges of the circuit: those of every edge claim that is not `negligible`."""
+        """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`."""
         for claim, member in self.edges():
             stream = member.sender.kind == "resid"  # a sum of what others write, which is no node of the circuit
-            if claim.kind == "edge" and not stream and not any(isinstance(test, Negligible) for test in claim.tests):
+            negligible = any(isinstance(test, Negligible) for test in claim.tests)
+            if claim.kind in ("edge", "path") and not stream and not negligible:
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:
@@ -208,7 +211,7 @@ class Membership:
 
 
 def membership(circuit: Circuit) -> Membership:
-    """The circuit: every group not marked `outside`, and every edge whose claim is not `negligible`.
+    """The circuit: every group not marked `outside`, and every edge or path whose claim is not `negligible`.
 
     An edge brings the nodes at its ends where they act for it: its sender where it writes, and a receiver of `.q` or an
     MLP where it reads (where a receiver of `.k` or `.v` acts, an edge does not say). Nodes of control groups are out,

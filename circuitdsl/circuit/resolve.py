@@ -313,7 +313,7 @@ def _model(scope: Scope, file: _File, part: _Part) -> ModelUse | None:
 
 def _any_size(file: _File) -> ModelShape:
     """A size at which every node of a file exists, whatever model it is verified on."""
-    nodes = [node for each in file.syntax.statements for node in s.walk_to(each, s.Head, s.Layer, s.Mlp)]
+    nodes = [node for each in file.syntax.statements for node in s.walk_to(each, s.Head, s.Layer, s.Mlp, s.Resid)]
     return large_enough((getattr(node, "layer", 0), getattr(node, "head", 0)) for node in nodes)
 
 

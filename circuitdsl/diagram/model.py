@@ -102,6 +102,8 @@ class Arrow:
     Attributes:
         joint: the edge of which this is one part of several that are patched together, and have one figure.
         quiet: another part of it says that figure.
+        path: what the drawing calls the path of which this is one arrow; empty for an edge.
+        step: which arrow of it this is, and how many there are.
     """
 
     sender: End
@@ -115,6 +117,8 @@ class Arrow:
     finding: Finding | None = None
     joint: str = ""
     quiet: bool = False
+    path: str = ""
+    step: tuple[int, int] = (1, 1)
 
     @property
     def port(self) -> str:
@@ -124,8 +128,13 @@ class Arrow:
     @property
     def label(self) -> str:
         """All words of the label, in reading order."""
-        number = self.finding.shown if self.finding else ""
+        number = self.finding.shown if self.finding and self.ends else ""
         return self.note if self.quiet else "  ".join(part for part in (self.port, number, self.note) if part)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is an edge, or the arrow with which a path ends: a path has one figure."""
+        return self.step[0] == self.step[1]
 
     @property
     def within(self) -> bool:

@@ -178,7 +178,7 @@ def label(arrow: Arrow, also: str = "", room: float = _ROOM, tall: bool = True) 
         tall: whether several figures stand one under the other.
     """
     ink = palette.SOFT if palette.opacity(arrow) < 0.6 else palette.INK
-    finding = None if arrow.quiet else arrow.finding
+    finding = arrow.finding if arrow.ends and not arrow.quiet else None
     note = ", ".join(part for part in (also, arrow.note) if part)
     port = [Span(arrow.port, _SIZE, ink, bold=True)] if arrow.port and not arrow.quiet else []
     figures = [figure.words for figure in finding.figures] if finding else []

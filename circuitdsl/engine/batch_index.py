@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
-from circuitdsl.engine.experiment import Experiment, PatchError
+from circuitdsl.engine.experiment import Before, Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.models.writers import inside, is_inside, layer_of
 
@@ -48,10 +48,22 @@ class Route(NamedTuple):
     held: Senders
 
 
+class Carried(NamedTuple):
+    """What comes to the readers of a path's last arrow.
+
+    Attributes:
+        before: the arrows before.
+        senders: the nodes that the last of these ends at, with the positions at which they are read.
+    """
+
+    before: Before
+    senders: Senders
+
+
 #: points that follow each other: (the first of them, its row of changes, how many)
 Stretch = tuple[int, int, int]
-#: a route, and the stage of a receiver that reads what has come along it
-Flow = tuple[Route, float]
+#: a way, and the stage of a receiver that reads what has come along it
+Flow = tuple[Route | Carried, float]
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Plan:
 
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
-        flows: of edges via MLPs, the way to each place from the senders of each input there.
+        flows: of edges via MLPs and of paths, the way to each place from the senders of each input there.
         sites: knocked-out nodes with their positions, by `layer_of` them.
         entry: the first layer in which anything changes; -1 where the embedding does.
         changing: the senders whose own terms can have changed when they are read.
@@ -102,7 +114,9 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
         node, senders = receiver.node, tuple(by_sender.items())
         place = (n_layers if node == LOGITS else node.layer, receiver.port)
         reads.setdefault(place, {})[node.head] = senders
-        if experiment.via_mlps:
+        if experiment.before:
+            flows[place, senders] = Carried(experiment.before, senders), node.stage(parallel)
+        elif experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
             own = [node for node in between if node.kind == "resid" and any(s.holds(node) for s in by_sender)]
             held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
@@ -117,6 +131,7 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
         for edge in edges
         if edge.sender.stage(parallel) >= first or any(stream.holds(edge.sender) for stream in streams)
     )
+    changing = frozenset() if experiment.before else changing
     entry = min((*(layer for layer, _ in reads), *(node.known_after for node in sites)), default=n_layers)
     return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
@@ -303,7 +318,8 @@ class Reads:
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends: the senders' shares of the changes: (sender, whether its term in this run can differ from the clean one,
             rows of the changes, where its term stands).
-        flows: what comes via MLPs: (its way, rows of the changes, rows of what comes, see `via_mlps.Flows`).
+        flows: what comes via MLPs or along a path: (its way, rows of the changes, rows of what comes, see
+            `via_mlps.Flows`).
     """
 
     points: Points
@@ -335,7 +351,8 @@ class Batch:
     start: int
     where: Where
     model: Transformer
-    flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
+    #: where what comes along a way stands: by its senders of a route, by itself of a path (see `via_mlps.Flows`)
+    flow_rows: Mapping[Hashable, Array] = field(default_factory=dict)
     #: nodes whose values are read afterwards
     kept: frozenset[Node] = frozenset()
     _changed: dict[tuple[Names, bool, int], Array] = field(default_factory=dict, init=False, repr=False)
@@ -413,7 +430,7 @@ class Batch:
                 first = known[e, senders] = n_changes
                 n_changes += count
                 at = self.rows[where[:, 0]], where[:, 1] + self.start
-                for sender, names in senders:
+                for sender, names in () if plan.experiment.before else senders:
                     stretches = sends.setdefault((sender, sender in plan.changing), [])
                     if names == everywhere and not sender.is_part and not any(s.holds(sender) for s, _ in senders):
                         stretches.append((end, first, count))
@@ -422,7 +439,8 @@ class Batch:
                         stretches += [(end + i, first + i, 1) for i in np.flatnonzero(sent).tolist()]
                 if plan.flows:
                     flow = plan.flows[place, senders]
-                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[senders][at]))
+                    way = flow[0] if plan.experiment.before else senders
+                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[way][at]))
             inputs.append((where, e, head, known[e, senders]))
             end += count
         if not inputs:

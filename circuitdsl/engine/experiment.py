@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,12 +18,14 @@ from circuitdsl.circuit.features import dictionary_of, whole_of
 from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 
 #: Token indices `[n, k]` of a position in each of `n` prompts; -1 where a prompt has fewer than `k`.
 Positions = Mapping[Position, Int[Tensor, "n k"]]
+#: arrows of a path, each as its edges
+Before = tuple[frozenset[Edge], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Experiment:
         ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
         via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
         direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.
+        before: the arrows of a path before the last, which is `edges`: their senders do not write their terms of the
+            other run, but change by what arrives along these arrows (semantics §8).
     """
 
     edges: frozenset[Edge] = frozenset()
@@ -42,14 +47,17 @@ class Experiment:
     ablate: Ablation = "corrupt"
     via_mlps: bool = False
     direction: Direction = "noise"
+    before: Before = ()
 
     @property
     def positions(self) -> frozenset[Position]:
         """Every position named in it."""
-        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
+        places = frozenset(e.position for arrow in (*self.before, self.edges) for e in arrow)
+        return places | frozenset(s.position for s in self.sites)
 
     def __str__(self) -> str:
-        parts = [str(edge) for edge in sorted(self.edges)]
+        way = "".join(f"{', '.join(map(str, sorted(arrow)))}, then " for arrow in self.before)
+        parts = [way + ", ".join(map(str, sorted(self.edges)))] if way else [str(edge) for edge in sorted(self.edges)]
         parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]
         return ", ".join(parts) + (" via mlps" if self.via_mlps else "")
 
@@ -76,6 +84,9 @@ def experiment_of(request: Request) -> Experiment:
     Asked for again with every part of the prompts.
     """
     patches = request.patches
+    if isinstance(request, PathRequest):
+        *before, last = map(frozenset, request.arrows)
+        return Experiment(edges=last, before=tuple(before))
     edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
     nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
     if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
@@ -93,9 +104,13 @@ def check(model: Transformer, experiment: Experiment) -> None:
     """Refuse an experiment that the model cannot hold.
 
     Raises:
-        PatchError: a head or MLP that does not exist, or a sender that is not strictly earlier than its receiver.
+        PatchError: a head or MLP that does not exist, a sender that is not strictly earlier than its receiver, or a
+            path that breaks off.
     """
-    for edge in experiment.edges:
+    for arrow, following in pairwise((*experiment.before, experiment.edges)):
+        if lost := {edge.sender for edge in following} - {edge.receiver.node for edge in arrow}:
+            raise PatchError(f"a path breaks off before {min(lost)}: nothing on it is sent there")
+    for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
         if edge.receiver.node.is_part:

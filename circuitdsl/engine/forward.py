@@ -406,7 +406,7 @@ def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Rea
             now = run.runs.clean.value(sender)[points.prompt, points.pos]
         change.index_add_(0, into, term(run.model, sender, then - now))
     for flow, into, rows in reads.flows:
-        change.index_add_(0, into, run.flow.added[flow][rows])
+        change.index_add_(0, into, run.flow.added[flow][rows].to(change.device))
     return resid + (change if reads.n_changes == len(resid) else change[reads.change])
 
 

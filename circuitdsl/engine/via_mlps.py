@@ -11,7 +11,7 @@ patch. The forward pass already carries its change to the receivers above, which
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
+from circuitdsl.engine.batch_index import Array, Carried, Flow, Plan, Route, Where, all_names, sent_at, ship
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, unit_rows
@@ -29,15 +29,19 @@ from circuitdsl.models.writers import is_number, term, written_inside
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """Changes that MLPs add.
+    """Changes that MLPs add, and those that come along paths.
 
     Attributes:
-        added: for every route and every stage at which a receiver reads it, `[points, d]`.
-        rows: for each set of senders, the row of a (prompt, position) in `added`, or -1: `[n, T]`.
+        added: for every way and every stage at which a receiver reads it, `[points, d]`.
+        rows: for the senders of each route and for each path, the row of a (prompt, position) in `added`, or -1:
+            `[n, T]`.
     """
 
     added: Mapping[Flow, Float[Tensor, "points d"]]
-    rows: Mapping[Senders, Array]
+    rows: Mapping[Hashable, Array]
+
+    def __or__(self, other: Flows) -> Flows:
+        return Flows({**self.added, **other.added}, {**self.rows, **other.rows})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,8 @@ def wanted(plans: Iterable[Plan]) -> dict[Route, frozenset[float]]:
     """The routes whose flow is needed, with the stages at which it is read."""
     out: dict[Route, frozenset[float]] = {}
     for route, stage in (flow for plan in plans for flow in plan.flows.values()):
+        if isinstance(route, Carried):
+            continue
         out[route] = out.get(route, frozenset()) | {stage}
     return out
 
@@ -84,7 +90,7 @@ def flows(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally:
     """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     added = defaultdict[Flow, list[Tensor]](list)
-    rows: dict[Senders, Array] = {}
+    rows: dict[Hashable, Array] = {}
     chunks: list[list[_Group]] = []
     room, most = 0, min(max_rows, unit_rows(runs.model))
     for route, stages in wanted(plans).items():

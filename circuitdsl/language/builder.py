@@ -112,6 +112,17 @@ class Builder(Transformer[Token, Any]):
         claim, on = every(c, _CLAIM), first(c, s.Word)
         return s.EdgeClaim(span(c), each, edge, claim, on, citation=first(c, s.Text))
 
+    def path(self, c: list[Child]) -> s.Path:
+        return s.Path(span(c), c[0], tuple(c[1:]))
+
+    def hop(self, c: list[Child]) -> s.Hop:
+        return s.Hop(span(c), c[1], first(c, s.At))
+
+    def path_claim(self, c: list[Child]) -> s.PathClaim:
+        each, path = has(c, "EACH"), first(c, s.Path)
+        claim, on = every(c, _CLAIM), first(c, s.Word)
+        return s.PathClaim(span(c), each, path, claim, on, citation=first(c, s.Text))
+
     def expect(self, c: list[Child]) -> s.Expect:
         relation, claim, on = first(c, _RELATION), every(c, _CLAIM), first(c, s.Word)
         return s.Expect(span(c), c[1], relation, claim, on, citation=first(c, s.Text))

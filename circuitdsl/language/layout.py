@@ -55,6 +55,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "info": (Column(0), Column()),
     "group": (Column(0), Column(), Column(), Column(6, ragged=True), Column(2)),
     "edge": (Column(0), Column(), Column(3), Column(2), Column(2), Column(2)),
+    "path": (Column(0), Column(), Column(2), Column(2)),
     "channel": (Column(0), Column(), Column(), Column(), Column(2)),
     "expect": (Column(0), Column(), Column(2)),
 }
@@ -85,6 +86,10 @@ def row_of(statement: s.Statement) -> Row:
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
             return Row("edge", (first, *rest, _claim(claim), f"on {on}" if on else ""), joined(citation))
+        case s.PathClaim(each=each, path=path, claim=claim, on=on, citation=citation):
+            first = joined("path", "each" if each else "", path.sender)
+            way = joined(*path.hops)
+            return Row("path", (first, way, _claim(claim), f"on {on}" if on else ""), joined(citation))
         case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
             cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
             return Row("expect", cells, joined(citation), measurement.name.text)
@@ -142,7 +147,7 @@ class Line:
     @property
     def claims(self) -> bool:
         """Whether it states a claim, so that a citation or comment stands in the circuit's column."""
-        return self.row.table in ("edge", "expect", "channel") or bool(self.row.citation)
+        return self.row.table in ("edge", "path", "expect", "channel") or bool(self.row.citation)
 
     def put(self, column: int, text: str) -> None:
         """Put a text at a column, two blanks after the line's words at the least."""

@@ -25,6 +25,10 @@ _INSIDE = """
 """
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
+#: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
+#: which it is one; nodes follow it
+SOFT = {"path": frozenset({"", "THAN"})}
+_NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
 #: words and signs of a statement and of a file, statements of a file, and mistakes in its syntax
@@ -147,6 +151,8 @@ class _Cutter:
         self.comments: list[Comment] = []
         self.current: LogicalLine | None = None
         self.open: list[Token] = []
+        #: words of the statement that may be keywords
+        self.soft: list[Token] = []
         self.tokens = 0
         self.row = 1
         self.row_start = 0
@@ -159,7 +165,9 @@ class _Cutter:
             value = match[kind]
             start = match.end() - len(value)
             if kind == "WORD":
-                add(word_kind(value), value, start)
+                token = add(word_kind(value), value, start)
+                if value in SOFT:
+                    self.soft.append(token)
             elif kind == "SIGN":
                 add(SIGNS[value], value, start)
             elif kind in _AS_WRITTEN:
@@ -218,6 +226,7 @@ class _Cutter:
         if self.current is not None:
             if self.open and not self.current.broken:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
+            self.harden(self.current.tokens)
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
             if self.tokens > MAX_TOKENS_OF_ALL:
@@ -228,6 +237,15 @@ class _Cutter:
                 self.too_many(MAX_MISTAKES, "mistakes")
         self.current = None
         self.open.clear()
+
+    def harden(self, tokens: list[Token]) -> None:
+        """Make keywords of the words that stand where they are ones."""
+        for token in self.soft:
+            place = next(i for i, each in enumerate(tokens) if each is token)
+            before = tokens[place - 1].type if place else ""
+            if before in SOFT[token] and place + 1 < len(tokens) and tokens[place + 1].type in _NODES_FOLLOW:
+                token.type = token.upper()
+        self.soft = []
 
     def too_many(self, most: int, what: str) -> None:
         assert self.current is not None

@@ -226,6 +226,16 @@ class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> 
     protocol: Protocol | None = None
 
 
+class Hop(Syntax, form="-> {receiver} {at}"):  # an arrow of a path: -> mover.q at END
+    receiver: Set
+    at: At | None = None
+
+
+class Path(Syntax, form="path {sender} {hops}"):  # path SENDER -> NODE.v at POS -> NODE.q at POS -> logits
+    sender: Set
+    hops: tuple[Hop, ...]
+
+
 class NodesAt(Syntax, form="{nodes} {at}"):  # resid6 at S2, as an argument; more positions are more arguments
     nodes: Set
     at: At
@@ -277,8 +287,8 @@ class Bound(Syntax, form="{quantity} {relation}"):  # effect <= -20%, delta in [
     relation: Relation
 
 
-class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q
-    edge: Edge
+class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q, or than a path
+    edge: Edge | Path
 
 
 ClaimPart = PlainClaim | Bound | Stronger
@@ -354,6 +364,13 @@ class Group(Syntax):
 class EdgeClaim(Cited):
     each: bool
     edge: Edge
+    claim: tuple[ClaimPart, ...]
+    on: Word | None
+
+
+class PathClaim(Cited):
+    each: bool
+    path: Path
     claim: tuple[ClaimPart, ...]
     on: Word | None
 
@@ -455,8 +472,8 @@ class Broken(Syntax):
 Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | Expect
-    | Channel | Trace | Use | Verb | Block | Broken
+    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | PathClaim
+    | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 
 

@@ -242,6 +242,13 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
         yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
 
 
+def _path(at: Stop) -> Iterator[Said]:
+    """`path a -> b.q at END via mlps -> logits`"""
+    if at.start.type == "PATH" and at.kind in ("VIA", "DIRECT"):
+        help = "name the MLPs that it goes through: path 8.6 -> m8 at END -> 9.9.q at END -> logits"
+        yield Said("a path goes through the nodes that it names, and through nothing else", help)
+
+
 def _mixed_set(at: Stop) -> Iterator[Said]:
     """`mover + 9.6 9.9`: which of the two is meant?"""
     after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
@@ -278,7 +285,7 @@ def _claim(at: Stop) -> Iterator[Said]:
 
 
 #: each gives messages for one kind of mistake; the first message of all is used
-RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
+RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _path, _mixed_set, _claim)
 
 
 def _quoted(token: Token) -> str:

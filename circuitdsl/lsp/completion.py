@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS
+from circuitdsl.language.lexer import KEYWORDS, SOFT, STATEMENTS
 from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
@@ -89,7 +89,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
     unfit |= set() if s.Compare in where else {"agree"}
     unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
     unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.Intervention} else {"rises", "falls"}
-    for word in sorted(KEYWORDS - unfit):
+    for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
             yield Offer(word, "keyword", 0, KEYWORD_SAYS[word])
     if "RELATION" in place.allowed:
@@ -100,7 +100,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
 
 def _beginnings(place: Place) -> Iterator[Offer]:
     """With what a statement may begin: in a block only what the block holds."""
-    words: Iterable[str] = sorted(STATEMENTS.difference(_VERBS))
+    words: Iterable[str] = sorted((STATEMENTS | SOFT.keys()).difference(_VERBS))
     if place.headers:
         header = str(getattr(place.headers[-1], "text", "")).split(" ")[0]
         inside = HOLDS.get(header, ((), "", ""))[0]

@@ -84,7 +84,7 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
             yield defined("intervention", word)
         case s.Compare(first=first, second=second):
             yield from (used("circuit", word) for word in (first, second))
-        case s.EdgeClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
+        case s.EdgeClaim(on=s.Word() as word) | s.PathClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
             yield used("task", word)
     of_role = any(isinstance(each, s.Role) for each in (*line.headers, statement))
     for piece in parts_of(statement):

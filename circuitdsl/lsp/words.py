@@ -8,6 +8,7 @@ from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.measurements import KINDS
 
 KEYWORD_SAYS = {
+    "path": "a claim on a whole path: `path A -> B.v at S2 -> C.q at END -> logits`. Nothing else sees the change.",
     "circuit": "opens a circuit: `circuit NAME \"title\"`. Claims below it belong to it.",
     "source": "where the hypothesis comes from, such as a paper.",
     "note": "a remark that reports repeat.",

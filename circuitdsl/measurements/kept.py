@@ -115,6 +115,12 @@ def through_mlps(first: int, last: int) -> Kept:
     return Kept(values(*(Node("mlp", layer) for layer in layers)), mlp_in=layers)
 
 
+def on_the_way(nodes: Nodes) -> Kept:
+    """What is needed to compute what nodes write when a change comes to them."""
+    heads, mlps = (frozenset(n.layer for n in nodes if n.kind == kind) for kind in ("head", "mlp"))
+    return Kept(values(*nodes), resid_pre=heads, mlp_in=mlps, q=heads, k=heads, v=heads)
+
+
 def attention_of(heads: Sequence[Node]) -> Kept:
     """What the patterns of heads are made of."""
     layers = frozenset(head.layer for head in heads)

@@ -6,6 +6,7 @@ Operators, each an edit of a piece of syntax where it stands:
   stream for that of another layer);
 * a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
+* a node is dropped from a path, whose neighbours are joined;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
@@ -65,7 +66,7 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
         if isinstance(statement, s.Group) and not statement.outside:
             edits += _of_group(statement, outsider, shape[0])
         claim = claims.get(statement.span.line)
-        if claim and isinstance(statement, s.EdgeClaim | s.Expect):
+        if claim and isinstance(statement, s.EdgeClaim | s.PathClaim | s.Expect):
             edits += _of_claim(statement, claim, outsider, elsewhere, shape[0])
         found += [_mutant(file.text, *edit) for edit in edits]
     return found
@@ -137,13 +138,22 @@ _NEXT = {"q": "k", "k": "v", "v": "k"}
 
 
 def _of_claim(
-    statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere, layers: int
+    statement: s.EdgeClaim | s.PathClaim | s.Expect,
+    claim: Claim,
+    outsider: Outsider,
+    elsewhere: Elsewhere,
+    layers: int,
 ) -> Iterator[Edit]:
+    about: s.Edge | s.Path | s.Measurement
+    match statement:
+        case s.EdgeClaim(edge=about) | s.PathClaim(path=about) | s.Expect(measurement=about):
+            pass
     if not _says_absence(claim):
-        about = statement.edge if isinstance(statement, s.EdgeClaim) else statement.measurement
         yield from _of_subject(about, outsider, elsewhere, layers)
-    if isinstance(statement, s.EdgeClaim) and not statement.claim:
-        end = statement.edge.span
+        if isinstance(about, s.Path) and len(about.hops) > 2:
+            yield from ((hop.span, "", "arrow dropped") for hop in about.hops[:-1])
+    if not isinstance(statement, s.Expect) and not statement.claim:
+        end = about.span
         yield Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned"
     for part in statement.claim:
         if isinstance(part, s.PlainClaim):

@@ -186,6 +186,7 @@ places = st.one_of(_node(s.Place, POSITIONS, st.integers(-12, 12)), st.just(s.Pl
 ats = _node(s.At, _several(places))
 protocols = _node(s.Protocol, st.booleans())
 edges = _node(s.Edge, sets, sets, _maybe(ats), _maybe(protocols))
+paths = _node(s.Path, sets, _several(_node(s.Hop, sets, _maybe(ats))))
 arrows = _node(s.PlaceArrow, places, places)
 
 # --- measurements and claims ----------------------------------------------------------------------
@@ -199,7 +200,7 @@ claims = _several(
     st.one_of(
         _node(s.PlainClaim, st.sampled_from(("matters", "negligible", "lowers", "raises"))),
         _node(s.Bound, st.sampled_from(("effect", "delta")), relations),
-        _node(s.Stronger, edges),
+        _node(s.Stronger, edges | paths),
     )
 )
 argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
@@ -239,6 +240,7 @@ groups = _node(
     _several(words | st.just(s.Word(START, "none")), 0, 1),
     st.booleans(),
 )
+path_claims = _node(s.PathClaim, st.booleans(), paths, maybe_claims, _maybe(words), citation=_maybe(texts))
 edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), citation=_maybe(texts))
 aparts = _node(s.Apart, words, numbers().filter(lambda number: number.text[0] not in "+-"))
 compositions = _node(s.Composition, words, _maybe(words), relations)
@@ -266,7 +268,17 @@ blocks: SearchStrategy[s.Statement] = st.one_of(
     _node(s.Compare, words, words, block=expected),
 )
 statements: SearchStrategy[s.Statement] = st.one_of(
-    *(_node(s.Circuit, words, _maybe(texts)), headers, groups, edge_claims, expectations, channels, traces, blocks)
+    *(
+        _node(s.Circuit, words, _maybe(texts)),
+        headers,
+        groups,
+        edge_claims,
+        path_claims,
+        expectations,
+        channels,
+        traces,
+        blocks,
+    )
 )
 
 

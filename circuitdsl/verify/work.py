@@ -16,6 +16,7 @@ import numpy as np
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.along_paths import mlp_positions
 from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
@@ -328,6 +329,7 @@ def _patching(
         for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
             if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
+    flow += mlp_positions(plans, where)
     alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
     distinct = list(alike.values())
     batches = [

@@ -69,6 +69,8 @@ def _scope(
         return "entity.name.type.circ"
     if piece.text == "points" and piece.span[2:] in numbers:
         return "constant.numeric.unit.circ"
+    if piece.kind == "PATH":
+        return "keyword.control.circ"
     if piece.text in words:
         return words[piece.text]
     if piece.text == "all":
