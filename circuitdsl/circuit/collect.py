@@ -139,7 +139,7 @@ class Claims:
                 about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
                 under=under,
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid, s.Feature), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

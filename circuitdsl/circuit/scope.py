@@ -15,6 +15,7 @@ from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, Positions
 from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.dictionaries.record import Dictionary
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Fix, Sink, Span, listing, shorten, suggest
 from circuitdsl.language.syntax_errors import as_node
@@ -80,6 +81,8 @@ class Scope:
     groups: dict[str, Members | None] = field(default_factory=dict)
     #: names that broken lines would have defined
     broken: set[str] = field(default_factory=set)
+    #: the dictionaries of features that it names; None for one that was wrong and was reported
+    dictionaries: dict[str, Dictionary | None] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False

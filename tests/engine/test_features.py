@@ -118,9 +118,14 @@ class Slow:
         for node in mine:
             self.terms[node] = self.term(node, value).clone()
         change = torch.zeros_like(value)
+        held = {pos for site in self.experiment.sites if site.node == whole for pos in self.at[site.position]}
         for site in self.experiment.sites if put is not None else ():
-            if site.node in mine:
-                for pos in self.at[site.position] if Site(whole, site.position) not in self.experiment.sites else ():
+            if site.node == whole:  # its parts are replaced with it
+                for node in mine:
+                    for pos in self.at[site.position]:
+                        self.terms[node][pos] = put[node][pos]
+            elif site.node in mine:
+                for pos in self.at[site.position] - held:
                     change[pos] += put[site.node][pos] - self.terms[site.node][pos]
                     self.terms[site.node][pos] = put[site.node][pos]
         shift(change)
@@ -233,3 +238,117 @@ def test_patching_features_equals_brute_force(family: str, random_model: Callabl
             assert (logits - slowly(case, nodes, experiment)).abs().max() < CLOSE, str(experiment)
 
     check()
+
+
+# --- identities -----------------------------------------------------------------------------------------
+
+
+def of_relu(model: Transformer) -> Transformer:
+    """The same with another activation in its MLPs, so that they can be written as transcoders."""
+    return replace(model, blocks=tuple(replace(b, mlp=replace(b.mlp, act=torch.relu)) for b in model.blocks))  # type: ignore[arg-type]
+
+
+def as_transcoder(model: Transformer, layer: int, folder: Path) -> Dictionary:
+    """An MLP as a transcoder: its input weights encode, its output weights decode."""
+    mlp = model.blocks[layer].mlp
+    tensors = {"W_enc": mlp.up.weight.T, "b_enc": mlp.up.bias, "W_dec": mlp.down.weight.T, "b_dec": mlp.down.bias}
+    hooks = f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
+    return written(folder, tensors, *hooks, d_out=model.d_model)  # type: ignore[arg-type]
+
+
+def logits(case: Case, *some: Experiment) -> Tensor:
+    return effects(case.runs, some, case.positions, case.vocabulary)
+
+
+def test_an_mlp_written_as_a_transcoder_has_its_neurons(random_model: Callable, tmp_path: Path) -> None:
+    model = of_relu(random_model("gpt2"))
+    found = as_transcoder(model, 1, tmp_path / "m1")
+    pairs = [(Node("mlp", 1, index=i), feature("t", found, i)) for i in (0, 7)]
+    error = feature("t", found, ERROR)
+    case = with_features(model, [*(node for _, node in pairs), error])
+    into, end = Input(Node("head", 3, 1), "v"), Input(LOGITS, "in")
+    for neuron, node in pairs:
+        for one in (
+            [Experiment(frozenset([Edge(each, into, Position("A"))])) for each in (neuron, node)],
+            [Experiment(frozenset([Edge(each, end, Position("END"))]), direction="denoise") for each in (neuron, node)],
+            [Experiment(sites=frozenset([Site(each, EVERYWHERE)])) for each in (neuron, node)],
+            [Experiment(sites=frozenset([Site(each, Position("B"))]), ablate="zero") for each in (neuron, node)],
+        ):
+            of_neuron, of_feature = logits(case, *one)
+            torch.testing.assert_close(of_neuron, of_feature, atol=1e-4, rtol=1e-4)
+        assert (logits(case, one[0])[0] - logits(case, Experiment())[0]).abs().max() > 1e-3
+    assert case.runs.clean.value(error).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_all_features_and_the_error_are_the_whole(family: str, random_model: Callable, tmp_path: Path) -> None:
+    model = random_model(family)
+    nodes = three(model, tmp_path)
+    case = with_features(model, nodes)
+    for name in ("t", "s", "r"):
+        parts = [node for node in nodes if node.of.startswith(name)]
+        whole = parts[0].whole
+        end = Input(LOGITS, "in")
+        pairs = [
+            (
+                Experiment(frozenset(Edge(part, end, Position("END")) for part in parts)),
+                Experiment(frozenset([Edge(whole, end, Position("END"))])),
+            ),
+            (
+                Experiment(sites=frozenset(Site(part, EVERYWHERE) for part in parts)),
+                Experiment(sites=frozenset([Site(whole, EVERYWHERE)])),
+            ),
+        ]
+        for of_parts, of_whole in (logits(case, *pair) for pair in pairs):
+            torch.testing.assert_close(of_parts, of_whole, atol=1e-3, rtol=1e-3)
+
+
+def test_how_a_feature_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:
+    model = random_model("llama")
+    tensors, hook = random(model.d_model, 5, 3), "blocks.1.hook_resid_pre"
+    plain = written(tmp_path / "plain", tensors, hook, hook)
+    scale = torch.tensor([2.0, 0.5, 3.0, 1.0, 0.1])
+    scaled = {"W_enc": tensors["W_enc"] * scale, "b_enc": tensors["b_enc"] * scale, "b_dec": tensors["b_dec"]}
+    other = written(tmp_path / "scaled", scaled | {"W_dec": tensors["W_dec"] / scale[:, None]}, hook, hook)
+    for index in (0, 4, ERROR):
+        both = [feature(name, found, index) for name, found in (("p", plain), ("s", other))]
+        case = with_features(model, both)
+        for one in (
+            [Experiment(frozenset([Edge(each, Input(LOGITS, "in"), Position("END"))])) for each in both],
+            [Experiment(sites=frozenset([Site(each, EVERYWHERE)])) for each in both],
+        ):
+            first, second = logits(case, *one)
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+def test_features_go_by_their_means(random_model: Callable, tmp_path: Path) -> None:
+    model = random_model("gpt2")
+    nodes = three(model, tmp_path)
+    case = with_features(model, nodes)
+    stratum = torch.zeros(len(case.corrupt), dtype=torch.long)
+    means = mean_terms(model, case.corrupt, stratum, 1, nodes)
+    for node in nodes:
+        mean = case.runs.corrupt.value(node).mean(0)
+        torch.testing.assert_close(means.value(node)[0], mean, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "message"),
+    [
+        ("blocks.1.hook_resid_mid", "blocks.1.hook_resid_mid", "where features cannot be patched yet"),
+        ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_pre", "where features cannot be patched yet"),
+        ("blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out", "blocks.1.hook_resid_mid to blocks.1.hook_mlp_out"),
+    ],
+)
+def test_places_where_features_cannot_be_patched(tmp_path: Path, reads: str, writes: str, message: str) -> None:
+    found = written(tmp_path / "it", random(24, 5, 1), reads, writes)
+    with pytest.raises(DictionaryError, match=message):
+        feature("t", found, 0)
+
+
+def test_a_feature_of_another_model_is_refused(random_model: Callable, tmp_path: Path) -> None:
+    hook = "blocks.7.hook_resid_pre"
+    high = feature("t", written(tmp_path / "high", random(24, 5, 1), hook, hook), 0)
+    case = make_case(random_model("gpt2"))
+    with pytest.raises(PatchError, match="residual streams 1 to 4, so there is no"):
+        logits(case, Experiment(sites=frozenset([Site(high, EVERYWHERE)])))
