@@ -101,13 +101,24 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
     except DictionaryError as error:
         scope.sink.error("E064", error.message, path.span, error.hint)
         return None
-    width = scope.model.d_model if scope.model else None
+    model = scope.model
+    width = model and (model.d_model or (model.d_head and model.n_heads * model.d_head))
     if width and width != found.d_out:
         made = f" (made for {found.model})" if found.model else ""
         message = f"{found.name} has {found.d_out} numbers{made}, and {scope.model_name} has {width}"
         scope.sink.error("E064", f"{message}: it is not of this model", path.span)
         return None
     return found if scope.in_range(whole, path.span) else None
+
+
+def of_dictionary(scope: Scope, written: s.GroupRef) -> str | None:
+    """What nodes of a dictionary carry; None where there is none of that name, after a diagnostic was emitted."""
+    if written.name not in scope.dictionaries:
+        if written.name not in scope.broken:
+            scope.sink.unknown("E065", "dictionary", written.name, written.span, scope.dictionaries)
+        return None
+    found = scope.dictionaries[written.name]
+    return None if found is None else register(written.name, found)
 
 
 def feature_of(scope: Scope, written: s.Feature) -> Node | None:

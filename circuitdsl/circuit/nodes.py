@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from circuitdsl.dictionaries.known import name_of
-
 NodeKind = Literal["embed", "head", "mlp", "resid", "logits"]
 Port = Literal["q", "k", "v", "in"]
 #: the inputs of a head
@@ -40,7 +38,7 @@ class Node(NamedTuple):
         if self.kind not in _PREFIX:
             return self.kind
         if self.of:
-            return f"{name_of(self.of)}[{'error' if self.index == ERROR else self.index}]"
+            return f"{self.of.partition('#')[0]}[{'error' if self.index == ERROR else self.index}]"
         name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
         return f"{name}[{self.index}]" if self.is_part else name
 

@@ -15,13 +15,13 @@ from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, Positions
 from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.dictionaries.record import Dictionary
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Fix, Sink, Span, listing, shorten, suggest
 from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
+    from circuitdsl.dictionaries.record import Dictionary
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, Positions | None]

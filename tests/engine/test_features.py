@@ -17,10 +17,11 @@ from torch import Tensor
 from circuitdsl.circuit.features import feature
 from circuitdsl.circuit.nodes import ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.dictionaries import read_dictionary
-from circuitdsl.dictionaries.record import Dictionary
+from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import run
+from circuitdsl.engine.runs import mean_terms, run
+from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
 from tests.engine import reference
