@@ -6,6 +6,7 @@ say the same, on whatever line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,9 +38,18 @@ class Claim:
     #: of an `expect` line, the measurement as written
     about: str = field(default="", compare=False)
     citation: str | None = None
+    #: why the spec expects that it does not hold; None where it is to hold
+    expected_to_fail: str | None = None
     under: Condition | None = None
+    #: the strata of prompts that it is about, as written (a star stands for any text); none for all
+    strata: tuple[str, ...] = ()
     #: whether the statement names a head or an MLP itself, not only groups
     lone_nodes: bool = field(default=False, compare=False)
+
+    def asks_of(self, stratum: str) -> bool:
+        """Whether it is about the prompts of a stratum."""
+        patterns = (".*".join(map(re.escape, name.split("*"))) for name in self.strata)
+        return not self.strata or any(re.fullmatch(pattern, stratum, re.DOTALL) for pattern in patterns)
 
     def answers_to(self, name: str) -> bool:
         """Whether a claim is meant by this: its id, or its line in the spec."""

@@ -29,6 +29,7 @@ MODULES = (
     "language",
     "drawings",
     "circuits",
+    "sweep",
     "scores",
     "dictionaries",
     "testing",

@@ -36,7 +36,8 @@ def register(verbs: Verbs) -> None:
         _falsify,
         "falsify",
         "search for prompts that break a property, and shrink them",
-        epilog="exit status: 0 nothing was found; 1 a prompt breaks a property; 2 a wrong spec; 3 it could not run",
+        epilog="exit status: 0 nothing was found; 1 a prompt breaks a property that is to hold; 2 a wrong spec;"
+        " 3 it could not run",
     )
     add_spec(falsify)
     add_session(falsify, cache=False)
@@ -78,7 +79,7 @@ def _falsify(given: argparse.Namespace) -> int:
     spec, target = load_one(given.spec, given), output(given.output)
     # Hypothesis keeps its files beside the cache of numbers, not in the current folder
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))
-    found = []
+    found, broken = [], False
     with session(given) as running:
         searches = running.falsify(spec, given.property, given.claim, given.budget, given.seed)
         for number, search in enumerate(searches):
@@ -87,9 +88,10 @@ def _falsify(given: argparse.Namespace) -> int:
             present([search], "text")
             if search.found:
                 found.append(search.found.pair)
+                broken |= search.claim.expected_to_fail is None
     if target:
         write_prompts(target, found)
-    return 1 if found else 0
+    return int(broken)
 
 
 def _mutate(given: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
 from circuitdsl.report import numbers
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
-from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
+from circuitdsl.verdicts import OUTCOMES, WORST_OUTCOMES, Outcome
 
 #: tasks of one verdict whose figures a label lists; of more it gives the range
 _LISTED = 2
@@ -243,26 +243,27 @@ def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
         return replace(arrow, tone="unmeasured")
     worst = min((result for _, result in said), key=_badness)
     alone = len(said) == 1
-    reasons = (r.reason or r.verdict if alone else f"{r.task}: {r.verdict}: {r.reason or r.verdict}" for _, r in said)
+    shown = ((r.task, r.spoken, r.why or r.spoken) for _, r in said)
+    reasons = (why if alone else f"{task}: {word}: {why}" for task, word, why in shown)
     figures = _figures(said, several)
-    finding = Finding(worst.verdict, _shown(worst)[0], figures, tuple(reasons), worst.members)
-    return replace(arrow, tone=worst.verdict, finding=finding)
+    finding = Finding(worst.outcome, _shown(worst)[0], figures, tuple(reasons), worst.members)
+    return replace(arrow, tone=worst.outcome, finding=finding)
 
 
 def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[Figure, ...]:
     """A figure for each task, that of the worst claim; for each claim as well where claims disagree."""
     verdicts: dict[str, set[str]] = {}
     for claim, result in said:
-        verdicts.setdefault(claim.id, set()).add(result.verdict)
+        verdicts.setdefault(claim.id, set()).add(result.outcome)
     differ = len({frozenset(each) for each in verdicts.values()}) > 1
     worst: dict[tuple[str, str], ClaimResult] = {}
     for claim, result in said:
         key = " and ".join(map(str, claim.tests)) if differ else "", result.task or ""
         if key not in worst or _badness(result) < _badness(worst[key]):
             worst[key] = result
-    alike: dict[tuple[str, Verdict], list[ClaimResult]] = {}
+    alike: dict[tuple[str, Outcome], list[ClaimResult]] = {}
     for (test, _), result in worst.items():
-        alike.setdefault((test, result.verdict), []).append(result)
+        alike.setdefault((test, result.outcome), []).append(result)
     return tuple(
         Figure(f"{words} {test}".strip(), verdict)
         for (test, verdict), found in alike.items()
@@ -280,7 +281,7 @@ def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
 
 
 def _badness(result: ClaimResult) -> int:
-    return WORST_FIRST.index(result.verdict)
+    return WORST_OUTCOMES.index(result.outcome)
 
 
 def measured_in(result: ClaimResult) -> Measured | None:
@@ -341,8 +342,8 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
         "edges via MLPs" if protocols == {True} else "",
     ]
     if report is not None:
-        found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
-        counts = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
+        found, total = Counter(claim.outcome for claim in report.claims), len(report.claims)
+        counts = ", ".join(counted(found[verdict], verdict) for verdict in OUTCOMES if found[verdict])
         facts.append(f"{total} claim{'s' * (total != 1)}: {counts}" if counts else "")
         facts += ["the report is of another version of this spec"] * (not report.spec.says_what(circuit))
     return tuple(fact for fact in facts if fact)

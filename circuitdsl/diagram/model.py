@@ -10,10 +10,10 @@ from typing import Literal
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.report import ClaimResult, MemberResult
-from circuitdsl.verdicts import Verdict
+from circuitdsl.verdicts import Outcome, spoken
 
 BoxKind = Literal["group", "node", "embed", "logits"]
-Tone = Literal["holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in"]
+Tone = Literal[Outcome, "unmeasured", "q", "k", "v", "several", "in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,14 @@ class Figure:
     """A figure of an arrow in words: with its task where a report has several, with its test where claims disagree."""
 
     words: str
-    verdict: Verdict
+    verdict: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What the report says of an arrow: its worst verdict, over claims and tasks, and the figures of all of these."""
 
-    verdict: Verdict
+    verdict: Outcome
     effect: float | None = None
     figures: tuple[Figure, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Finding:
     @property
     def shown(self) -> str:
         """All figures on one line."""
-        said = (f"{f.words} {f.verdict}".lstrip() if self.mixed else f.words for f in self.figures)
+        said = (f"{f.words} {spoken(f.verdict)}".lstrip() if self.mixed else f.words for f in self.figures)
         return ", ".join(words for words in said if words)
 
 

@@ -13,7 +13,7 @@ from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
 from circuitdsl.diagram.shapes import sign
 from circuitdsl.report import numbers
-from circuitdsl.report.report import Verdict
+from circuitdsl.report.report import OUTCOMES, Outcome
 
 _PAD = 18.0
 _LEAST, _AXIS = 540.0, 56.0
@@ -63,16 +63,16 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
 
 
 def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
-    """The claims that no arrow shows and that do not hold, each with its figure; and the height of all."""
-    unmet = [result for result in drawing.results if result.kind not in ("edge", "path") and result.verdict != "holds"]
+    """The claims that no arrow shows and that do not hold, or were not to, with their figures; and how high all are."""
+    unmet = [result for result in drawing.results if result.kind not in ("edge", "path") and result.outcome != "holds"]
     elements: list[str] = []
     y = 20.0
     for result in unmet[:_MOST]:
-        elements += sign(result.verdict, (6, y))
+        elements += sign(result.outcome, (6, y))
         where = f" ({result.task})" if drawing.several_tasks and result.task else ""
         said = f"{result.block}: {result.text}" if result.block else result.text
         figure = numbers.figure(measured_in(result))
-        for words in wrap(f"{said}{where}: {figure or result.reason or result.verdict}", 12, room - 20):
+        for words in wrap(f"{said}{where}: {figure or result.reason or result.spoken}", 12, room - 20):
             elements.append(line(20, y, Span(words, 12, palette.SOFT)))
             y += 16
         y += 3
@@ -88,7 +88,7 @@ class _Item:
 
     words: str
     pen: Pen
-    verdict: Verdict | None = None
+    verdict: Outcome | None = None
     double: bool = False
 
     @property
@@ -119,7 +119,7 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
 def _items(drawing: Drawing) -> Iterator[list[_Item]]:
     """The entries, those in a list together on a line where they fit; the last list says what the widths mean."""
     for tone in palette.tones(drawing):
-        verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
+        verdict = tone if tone in OUTCOMES else None
         yield [_Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)]
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
     if faint:

@@ -23,6 +23,10 @@ _INSIDE = """
     at outside via direct on is patched knocked out includes by with for of matters negligible lowers raises effect
     delta stronger than and in rises falls above chance points agree embed logits self none
 """
+#: words that mean something only where they follow one another; elsewhere each is a name like others
+PHRASES = (("expected", "to", "fail"), ("where", "stratum"))
+IN_PHRASES = frozenset(word for phrase in PHRASES for word in phrase)
+_PHRASES = {phrase[0]: phrase for phrase in PHRASES}
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
@@ -228,6 +232,7 @@ class _Cutter:
         if self.current is not None:
             if self.open and not self.current.broken:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
+            _join_phrases(self.current.tokens)
             self.harden(self.current.tokens)
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
@@ -316,6 +321,14 @@ class _Cutter:
     def alike(self, written: str, meant: str, token: Token) -> None:
         span = token.span
         self.sink.error("E010", f"'{written}' is not read here", span, meant=meant, fixes=(Fix(span, str(token)),))
+
+
+def _join_phrases(tokens: list[Token]) -> None:
+    """Words that make a phrase become its terminals."""
+    for i, token in enumerate(tokens):
+        if token.type == "NAME" and (phrase := _PHRASES.get(token)) and tuple(tokens[i : i + len(phrase)]) == phrase:
+            for word in tokens[i : i + len(phrase)]:
+                word.type = word.upper()
 
 
 _STATEMENT_START = re.compile(

@@ -159,8 +159,11 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
 
 
 def _text(tokens: list[Token]) -> str:
-    """The statement with single blanks, without its citation."""
-    if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED:
+    """The statement with single blanks, without its citation and without why it is expected to fail."""
+    if len(tokens) > 4 and tokens[-4].type == "EXPECTED":
+        tokens = tokens[:-4]
+    names_stratum = len(tokens) > 2 and tokens[-2].type in ("STRATUM", "COMMA")
+    if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED and not names_stratum:
         tokens = tokens[:-1]
     return text_of(tokens)
 
@@ -315,6 +318,12 @@ class _Layout:
                 block.inside.append(replace(_NOTHING, span=statement.span))
             self.file.inside.append(statement)
             return
+        for tail in (getattr(statement, "where", None), getattr(statement, "gap", None)):
+            if tail and any(each.word in ("role", "property") for each in self.open):
+                what = "asked on some strata" if isinstance(tail, s.Where) else "expected to fail"
+                message = f"what a role or a property asks for is no claim: it is not {what} by itself"
+                help = "write it at the end of the claim: of the 'expect role(…)' or the 'property' line"
+                self.sink.error("E033", message, tail.span, help)
         if block is self.file:
             self.check_indent(indent, statement)
         word = _word(statement)

@@ -13,7 +13,7 @@ from pygments.lexer import Lexer
 from pygments.token import Comment, Error, Keyword, Name, Number, Operator, Punctuation, String, Whitespace, _TokenType
 
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.language.lexer import KEYWORDS, SOFT, STATEMENTS, logical_lines
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT, STATEMENTS, logical_lines
 
 Piece = tuple[int, _TokenType, str]
 
@@ -78,6 +78,8 @@ def _type(kinds: list[str], number: int) -> _TokenType:
         return _NAMED.get(before, Name)
     if kind in _NODES:
         return Name.Builtin
+    if kind.lower() in IN_PHRASES:
+        return Keyword.Type
     if kind.lower() in SOFT:
         return Keyword
     if kind.lower() in KEYWORDS:

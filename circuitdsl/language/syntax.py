@@ -88,9 +88,11 @@ class Line(Syntax):
 
 
 class Cited(Line):
-    """A statement that may end with a citation."""
+    """A claim: it may end with its strata, a citation, and why it is expected to fail."""
 
+    where: Where | None = field(default=None, kw_only=True)
     citation: Text | None = field(default=None, kw_only=True)
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Header(Line):
@@ -113,6 +115,17 @@ class Text(Syntax):  # a quoted string, without its quotes
         if '"' in self.text or UNSEEN.search(self.text):
             raise ValueError(f"a string of a spec holds no double quote, line end or control character: {self.text!r}")
         return f'"{self.text}"'
+
+
+class Where(Syntax):  # where stratum "ABBA*", "BABA-1": a star stands for any text
+    strata: tuple[Text, ...]
+
+    def __str__(self) -> str:
+        return f"where stratum {listed(self.strata)}"
+
+
+class KnownGap(Syntax, form="expected to fail {reason}"):
+    reason: Text
 
 
 class Number(Syntax, form="{text}"):  # a number with the unit it was written with; text is as it was written
@@ -463,6 +476,7 @@ class Property(Header):
     title: Text
     share: Number | None = None
     of: Word | None = None
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Compare(Header, form="compare {first} with {second}"):

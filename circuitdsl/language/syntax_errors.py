@@ -15,7 +15,7 @@ NAMES = {
     "RELATION": "'>=', '<=', '>' or '<'", "EQUALS": "'='", "COLON": "':'", "COMMA": "','", "LPAR": "'('", "RPAR": "')'",
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
-    "LAYER": "a layer such as 9.*",
+    "LAYER": "a layer such as 9.*", "EXPECTED": "'expected to fail'", "WHERE": "'where stratum'",
     "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
@@ -191,6 +191,14 @@ def _habits(at: Stop) -> Iterator[Said]:
         yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
     if word == "*" and {"DECIMAL", "NAME"} <= expected:
         yield Said("'*' is no node here", "every head of a layer is 9.*, every node is all")
+    if "EXPECTED" in expected and word in ("expected", "expect", "xfail", "fails", "should", "known"):
+        yield Said('a known gap is written: expected to fail "why"')
+    if "WHERE" in expected and word in ("where", "stratum", "strata", "for", "in", "when"):
+        yield Said('some strata are named by: where stratum "ABBA*"', "a star stands for any text")
+    if at.before == "STRATUM" and at.kind != "STRING":
+        yield Said("the name of a stratum is a string", 'write: where stratum "ABBA*"')
+    if at.before == "FAIL" and at.kind != "STRING":
+        yield Said("after 'expected to fail' stands why", 'write: expected to fail "the backups take over"')
     if word == "=" and "RELATION" in expected:
         help = "for a value that is nearly met write an interval: in [38%, 42%]"
         yield Said("a relation is one of >=, <=, > and <", help)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.lexer import KEYWORDS, SOFT, STATEMENTS
+from circuitdsl.language.lexer import KEYWORDS, PHRASES, SOFT, STATEMENTS
 from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
@@ -92,6 +92,9 @@ def _keywords(place: Place) -> Iterator[Offer]:
     for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
             yield Offer(word, "keyword", 0, KEYWORD_SAYS[word])
+    for phrase in PHRASES:
+        if phrase[0].upper() in place.allowed:
+            yield Offer(" ".join(phrase), "keyword", 0, KEYWORD_SAYS[phrase[0]])
     if "RELATION" in place.allowed:
         yield from (Offer(sign, "keyword", 0) for sign in _OPERATORS)
     if "ARROW" in place.allowed:

@@ -72,6 +72,11 @@ KEYWORD_SAYS = {
     "logits": "the output: what reads the residual stream last.",
     "self": "in the checks of a role, the head that is checked.",
     "none": "`role none`: the group has no role, whatever its name.",
+    "where": "`where stratum \"ABBA*\"`: the claim is about the prompts of these strata alone; `*` is any text.",
+    "stratum": "part of `where stratum`.",
+    "expected": "`expected to fail \"why\"`: a known gap; the claim counts as passed until it holds.",
+    "to": "part of `expected to fail`.",
+    "fail": "part of `expected to fail`.",
 }  # fmt: skip
 
 ALL_SAYS = "every node that can stand here: `all - mover` is what is left without a group."

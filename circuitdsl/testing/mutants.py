@@ -66,7 +66,7 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
         if isinstance(statement, s.Group) and not statement.outside:
             edits += _of_group(statement, outsider, shape[0])
         claim = claims.get(statement.span.line)
-        if claim and isinstance(statement, s.EdgeClaim | s.PathClaim | s.Expect):
+        if claim and claim.expected_to_fail is None and isinstance(statement, s.EdgeClaim | s.PathClaim | s.Expect):
             edits += _of_claim(statement, claim, outsider, elsewhere, shape[0])
         found += [_mutant(file.text, *edit) for edit in edits]
     return found
@@ -169,6 +169,8 @@ def _of_claim(
             yield part.span, *_TURNED[part.word]
         elif isinstance(part, s.Bound):
             yield from _of_relation(part.relation, signed=True)
+    if statement.where is not None:
+        yield statement.where.span, "", "strata dropped"
     if isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 

@@ -64,10 +64,10 @@ class SpecWarning(pytest.PytestWarning):
 
 
 class ClaimFailed(Exception):
-    """A claim does not hold."""
+    """A claim does not hold, or holds and was not to."""
 
     def __init__(self, result: ClaimResult) -> None:
-        super().__init__(line(f"{result.verdict}: {result.reason}"))
+        super().__init__(line(f"{result.spoken}: {result.why}"))
         self.result = result
 
 
@@ -196,9 +196,11 @@ class ClaimItem(pytest.Item):
             result = self.run.result(self)
         except _Skip as reason:
             pytest.skip(str(reason))
-        if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):
+        if result.outcome == "expected":
+            pytest.xfail(line(f"{result.expected_to_fail} ({result.verdict}: {result.reason})"))
+        if result.outcome == "undecided" and self.config.getoption("--circ-allow-undecided"):
             pytest.skip(f"undecided: {result.reason}")
-        if result.verdict != "holds":
+        if result.outcome != "holds":
             raise ClaimFailed(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -210,7 +212,7 @@ class ClaimItem(pytest.Item):
 
             result = error.result
             on = f" on {result.task}" if result.task else ""
-            lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
+            lines = (result.statement, f"{result.spoken}{on}: {result.why}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
             return Failure((*map(line, lines), *(f"  {line(said)}" for said in more)), where)
         if isinstance(error, UserError):

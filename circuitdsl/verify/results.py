@@ -80,7 +80,7 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> Claim
         task=plan.task or None,
         verdict=decision.verdict,
         reason=_reason(plan, decision),
-        protocol=kind.protocol_of(plan),
+        protocol=kind.protocol_of(plan) | ({"strata": ", ".join(claim.strata)} if claim.strata else {}),
         measured=measured(own, decision),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(own, decision, pairs),

@@ -11,7 +11,7 @@ import pytest
 
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import KEYWORDS, SOFT
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT
 from circuitdsl.lsp.colours import colours
 from circuitdsl.lsp.completion import complete
 from circuitdsl.lsp.document import Document, read
@@ -63,11 +63,11 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
         ("expect knockout(mover, ablate = ", ["corrupt", "mean", "zero"]),
         ("expect faithfulness(", ["keep = ", "ablate = ", "positions = ", "form = "]),
         ("expect faithfulness(keep = ", ["nodes", "edges"]),
-        ("expect accuracy(", ["argmax"]),
+        ("expect accuracy(", ["argmax", "top = "]),
         ("expect accuracy >= 3% on ", ["ioi"]),
         ("mover -> 3.", ["3.*", *(f"3.{head}" for head in range(8))]),
         ("mover -> 3.1.", ["3.1.q", "3.1.k", "3.1.v"]),
-        ("mover -> logits ", ["at", "direct", "on", "via", ":"]),
+        ("mover -> logits ", ["at", "direct", "on", "via", "expected to fail", "where stratum", ":"]),
         ("mover -> logits at ", [*POSITIONS, "*"]),
         ("mover -> logits at END : ", CLAIMS),
         ("when mover is ", ["knocked"]),
@@ -128,7 +128,7 @@ def test_every_measurement_and_metric_is_offered_and_explained() -> None:
 
 
 def test_every_keyword_is_explained() -> None:
-    assert set(KEYWORD_SAYS) == KEYWORDS | SOFT.keys()
+    assert set(KEYWORD_SAYS) == KEYWORDS | SOFT.keys() | IN_PHRASES
 
 
 # --- quick fixes ----------------------------------------------------------------------------------

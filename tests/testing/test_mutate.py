@@ -51,6 +51,13 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            'suppressor -> logits at END : lowers where stratum "ABBA*"',
+            [
+                ("sign turned", 'suppressor -> logits at END : raises where stratum "ABBA*"'),
+                ("strata dropped", "suppressor -> logits at END : lowers"),
+            ],
+        ),
+        (
             "0.* - 0.3 -> logits at END : lowers",
             [
                 ("subtraction dropped", "0.* -> logits at END : lowers"),

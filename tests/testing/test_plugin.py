@@ -137,6 +137,14 @@ expect logit_diff >= 5 on ioi
     run("several.circ").assert_outcomes(passed=4)
 
 
+def test_a_claim_that_is_expected_to_fail_is_an_xfail_and_a_strict_one(run) -> None:
+    gap = SPEC.replace("-10%", '-60% expected to fail "by half"')
+    kept = SPEC.replace("lowers", 'lowers expected to fail "no"')
+    result = run("-v", "-rx", gap=gap, kept=kept.replace("-10%", "-1%"))
+    result.assert_outcomes(passed=4, xfailed=1, failed=1)
+    result.stdout.fnmatch_lines_random(["*by half (fails: *", "*unexpectedly holds on ioi: *; expected to fail: no*"])
+
+
 def test_undecided_fails_unless_it_is_allowed(run) -> None:
     text = SPEC.replace("90%", "99%").replace("-10%", "-1%")
     result = run(open=text)
