@@ -141,7 +141,7 @@ class Claims:
                 expected_to_fail=gap.reason.text if gap else None,
                 under=under,
                 strata=_strata(scope, where, bool(tasks)),
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid, s.Feature), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

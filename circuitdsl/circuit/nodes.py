@@ -24,28 +24,32 @@ class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
     `resid` is the stream as it enters a layer: the sum of all terms written before. The last one enters the final norm.
-    `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
+    `index` picks a singular component of a head's output, a neuron of an MLP or, of the dictionary that `of` names (see
+    `dictionaries.known`), a feature of an MLP or a stream; `ERROR` is what its features leave. -1 means the whole node.
     """
 
     kind: NodeKind
     layer: int = -1
     head: int = -1
     index: int = -1  # type: ignore[assignment]
+    of: str = ""
 
     def __str__(self) -> str:
         if self.kind not in _PREFIX:
             return self.kind
+        if self.of:
+            return f"{self.of.partition('#')[0]}[{'error' if self.index == ERROR else self.index}]"
         name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
         return f"{name}[{self.index}]" if self.is_part else name
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a singular component of a head or a neuron of an MLP."""
+        """Whether it is a singular component of a head, a neuron of an MLP, or a feature."""
         return self.index >= 0
 
     @property
     def whole(self) -> Node:
-        """The head or MLP that it is a part of, or the node itself."""
+        """The head, MLP or stream that it is a part of, or the node itself."""
         return Node(self.kind, self.layer, self.head) if self.is_part else self
 
     def stage(self, parallel: bool = False) -> float:
@@ -66,9 +70,12 @@ class Node(NamedTuple):
 
     def holds(self, other: Node) -> bool:
         """Whether it is a residual stream in which another node's term is: one that is written before its layer."""
-        return self.kind == "resid" and self != other != LOGITS and other.known_after < self.layer
+        whole = self.kind == "resid" and not self.is_part
+        return whole and self != other != LOGITS and other.known_after < self.layer
 
 
+#: the index of what the features of a dictionary leave
+ERROR = 2**30
 _PREFIX = {"head": "", "mlp": "m", "resid": "resid"}
 EMBED = Node("embed")
 LOGITS = Node("logits")

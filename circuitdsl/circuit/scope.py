@@ -21,6 +21,7 @@ from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
+    from circuitdsl.dictionaries.record import Dictionary
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, Positions | None]
@@ -80,6 +81,8 @@ class Scope:
     groups: dict[str, Members | None] = field(default_factory=dict)
     #: names that broken lines would have defined
     broken: set[str] = field(default_factory=set)
+    #: the dictionaries of features that it names; None for one that was wrong and was reported
+    dictionaries: dict[str, Dictionary | None] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False

@@ -14,7 +14,9 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.features import dictionary_of, whole_of
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
 from circuitdsl.models.errors import PatchError
@@ -127,6 +129,16 @@ def check(model: Transformer, experiment: Experiment) -> None:
             raise PatchError("logits write nothing that could be replaced")
 
 
+def check_feature(model: Transformer, node: Node) -> None:
+    """Raises `PatchError` where a dictionary has no such feature, or where it sits features cannot be patched yet."""
+    found = dictionary_of(node)
+    if node.index != ERROR and node.index >= found.d_sae:
+        raise PatchError(f"{found.name} has features 0 to {found.d_sae - 1}, so there is no {node}")
+    check_fits(found, model)
+    if whole_of(found) != node.whole:
+        raise PatchError(f"{found.name} sits at {found.writes[0]}, where {node} is no part of {node.whole}")
+
+
 def check_node(model: Transformer, node: Node) -> None:
     """Raises `PatchError` where the model has no such head, MLP or residual stream."""
     layers, heads = model.n_layers, model.n_heads
@@ -137,6 +149,9 @@ def check_node(model: Transformer, node: Node) -> None:
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
     if not node.is_part:
+        return
+    if node.of:
+        check_feature(model, node)
         return
     of_mlp = node.kind == "mlp"
     many, parts = (model.blocks[node.layer].mlp.neurons, "neurons") if of_mlp else (model.d_head, "singular components")

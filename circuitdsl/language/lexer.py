@@ -31,7 +31,9 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
 #: which it is one; nodes follow it
-SOFT = {"path": frozenset({"", "THAN"})}
+SOFT = {"path": frozenset({"", "THAN"}), "dictionary": frozenset({""}), "features": frozenset({""})}
+#: those of them that define a name, which an equals sign follows
+_DEFINING = frozenset({"dictionary", "features"})
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
@@ -248,7 +250,12 @@ class _Cutter:
         for token in self.soft:
             place = next(i for i, each in enumerate(tokens) if each is token)
             before = tokens[place - 1].type if place else ""
-            if before in SOFT[token] and all(each.type in _NODES_FOLLOW for each in tokens[place + 1 : place + 2]):
+            after = [each.type for each in tokens[place + 1 : place + 3]]
+            if token in _DEFINING:
+                follows = after[1:] == ["EQUALS"]
+            else:
+                follows = not after or after[0] in _NODES_FOLLOW
+            if before in SOFT[token] and follows:
                 token.type = token.upper()
         self.soft = []
 

@@ -173,6 +173,11 @@ class Resid(Syntax, form="resid{layer}"):  # the residual stream as it enters a 
     layer: int
 
 
+class Feature(Syntax, form="{dictionary}[{which}]"):  # t1[17], or t1[error]: what its dictionary does not explain
+    dictionary: str
+    which: Word
+
+
 class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
@@ -202,7 +207,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Feature | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -363,6 +368,12 @@ class ProtocolLine(Syntax, form="edges {protocol}"):  # edges via mlps, for ever
     protocol: Protocol
 
 
+class Dictionary(Syntax):  # dictionary NAME = transcoder("…"), or sae("…")
+    name: Word
+    kind: Word
+    arguments: tuple[Option | Value, ...]
+
+
 class Group(Syntax):
     """`heads NAME = …`; `at`, `roles` and `outside` in any order (a second one is refused later)."""
 
@@ -486,8 +497,8 @@ class Broken(Syntax):
 Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | PathClaim
-    | Expect | Channel | Trace | Use | Verb | Block | Broken
+    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Dictionary | Group | EdgeClaim
+    | PathClaim | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 
 
