@@ -58,7 +58,9 @@ def _shared(measurement: Measurement, under: Patch | Intervention) -> tuple[Node
     senders = {edge.sender for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges}
     read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch) else ()
     heads = {node.whole: node for node in sites if node.along and node.kind == "head"}
+    streams = [node for node in sites if node.along and node.kind == "resid"]
     clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
+    clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
     return clash or overlapping(senders, sites)
 
 
@@ -156,7 +158,7 @@ class Claims:
                 expected_to_fail=gap.reason.text if gap else None,
                 under=under,
                 strata=_strata(scope, where, bool(tasks)),
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid, s.Feature), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

@@ -54,17 +54,17 @@ def resolve_direction(scope: Scope, line: s.Direction, folder: Path, allow_outsi
         numbers = read_vector(folder / file.text, tensor.text if tensor else None)
         along, length = unit_of(line.name.text, numbers)
     except NoDirection as wrong:
-        sink.error("E064", wrong.message, (tensor or file).span, wrong.hint)
+        sink.error("E066", wrong.message, (tensor or file).span, wrong.hint)
         return None
     width = scope.model.d_model if scope.model else None
     if width is not None and along.width != width:
         of_model = f"the residual stream of {scope.model.title if scope.model else 'the model'} {width}"
         message = f"the direction {along.name} has {along.width} numbers, and {of_model}"
-        sink.error("E064", message, (tensor or file).span, "take a direction that was made on this model")
+        sink.error("E066", message, (tensor or file).span, "take a direction that was made on this model")
         return None
     if abs(length - 1) > UNIT:
         message = f"{along.name} has the length {length:.4g}: it is divided by that"
-        sink.warning("W064", message, file.span)
+        sink.warning("W066", message, file.span)
     return along
 
 

@@ -48,22 +48,27 @@ class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
     `resid` is the stream as it enters a layer: the sum of all terms written before. The last one enters the final norm.
-    `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node. `ALONG` means
-    the part of the node's term along a direction.
+    `index` picks a singular component of a head's output, a neuron of an MLP or, of the dictionary that `of` names (see
+    `dictionaries.known`), a feature of an MLP or a stream; `ERROR` is what its features leave. -1 means the whole node.
+    `ALONG` means the part of the node's term along a direction.
     """
 
     kind: NodeKind
     layer: int = -1
     head: int = -1
     index: int = -1  # type: ignore[assignment]
+    of: str = ""
     along: Along | None = None
 
     def __repr__(self) -> str:
-        """A node without a direction is shown without the field: numbers are kept under such texts."""
+        """Fields that are seldom set are shown where they are: numbers are kept under such texts, and nulls drawn."""
         own = f"kind={self.kind!r}, layer={self.layer!r}, head={self.head!r}, index={self.index!r}"
-        return f"Node({own})" if self.along is None else f"Node({own}, along={self.along!r})"
+        more = "".join(f", {name}={getattr(self, name)!r}" for name in ("of", "along") if getattr(self, name))
+        return f"Node({own}{more})"
 
     def __str__(self) -> str:
+        if self.of:
+            return f"{self.of.partition('#')[0]}[{'error' if self.index == ERROR else self.index}]"
         name: str = self.kind
         if self.kind in _PREFIX:
             name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
@@ -71,7 +76,7 @@ class Node(NamedTuple):
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a singular component of a head, a neuron of an MLP, or the part of a node along a direction."""
+        """Whether it is a singular component, a neuron, a feature, or the part of a node along a direction."""
         return self.index >= 0
 
     @property
@@ -101,6 +106,8 @@ class Node(NamedTuple):
         return whole and self != other and other.kind != "logits" and other.known_after < self.layer
 
 
+#: the index of what the features of a dictionary leave
+ERROR = 2**30
 _PREFIX = {"head": "", "mlp": "m", "resid": "resid"}
 EMBED = Node("embed")
 LOGITS = Node("logits")

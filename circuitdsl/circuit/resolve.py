@@ -17,6 +17,7 @@ from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.directions import resolve_direction
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
+from circuitdsl.circuit.features import find_dictionaries
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.paths import leaves
@@ -249,6 +250,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
     model = _model(scope, file, part)
+    find_dictionaries(scope, statements, file.syntax.path, file.allow_outside)
     _tasks(scope, file, part)
     if metric := _last(scope, file, part, s.Metric, "metric"):
         scope.metric = metric_of(scope.sink, metric.name, metric.arguments) or Metric()
@@ -391,7 +393,7 @@ def _directions(scope: Scope, file: _File, part: _Part) -> None:
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:
     """All groups; they may be used above the line that defines them."""
     for statement in statements:
-        if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes"):
+        if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes", "features"):
             scope.broken.add(statement.name)
         elif isinstance(statement, s.Group):
             earlier = scope.definitions.setdefault(statement.name.text, statement)

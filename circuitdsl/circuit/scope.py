@@ -21,6 +21,7 @@ from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
+    from circuitdsl.dictionaries.record import Dictionary
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, Positions | None]
@@ -82,6 +83,8 @@ class Scope:
     directions: dict[str, Along | None] = field(default_factory=dict)
     #: names that broken lines would have defined
     broken: set[str] = field(default_factory=set)
+    #: the dictionaries of features that it names; None for one that was wrong and was reported
+    dictionaries: dict[str, Dictionary | None] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False
@@ -208,9 +211,9 @@ class Scope:
                     help = f'add a line such as: direction {name} = file("{name}.safetensors")'
                     known = list(self.directions)
                     if known:
-                        self.sink.unknown("E065", "direction", name, written.span, known)
+                        self.sink.unknown("E067", "direction", name, written.span, known)
                     else:
-                        self.sink.error("E065", f"unknown direction '{name}'", written.span, help)
+                        self.sink.error("E067", f"unknown direction '{name}'", written.span, help)
                 return None
 
     def in_range(self, node: Node, span: Span) -> bool:

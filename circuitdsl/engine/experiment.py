@@ -15,7 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.changes import overlapping
-from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.features import dictionary_of, whole_of
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
 from circuitdsl.models.errors import PatchError
@@ -131,6 +133,16 @@ def check(model: Transformer, experiment: Experiment) -> None:
         raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
 
 
+def check_feature(model: Transformer, node: Node) -> None:
+    """Raises `PatchError` where a dictionary has no such feature, or where it sits features cannot be patched yet."""
+    found = dictionary_of(node)
+    if node.index != ERROR and node.index >= found.d_sae:
+        raise PatchError(f"{found.name} has features 0 to {found.d_sae - 1}, so there is no {node}")
+    check_fits(found, model)
+    if whole_of(found) != node.whole:
+        raise PatchError(f"{found.name} sits at {found.writes[0]}, where {node} is no part of {node.whole}")
+
+
 def check_node(model: Transformer, node: Node) -> None:
     """Raises `PatchError` where the model has no such head, MLP or residual stream."""
     layers, heads = model.n_layers, model.n_heads
@@ -144,6 +156,9 @@ def check_node(model: Transformer, node: Node) -> None:
         wide = f"{node.along.width} numbers, and the residual stream of {model.name} {model.d_model}"
         raise PatchError(f"the direction {node.along.name} has {wide}", "take one that was made on this model")
     if not node.is_part or node.along:
+        return
+    if node.of:
+        check_feature(model, node)
         return
     of_mlp = node.kind == "mlp"
     many, parts = (model.blocks[node.layer].mlp.neurons, "neurons") if of_mlp else (model.d_head, "singular components")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Unpack
 
 import numpy as np
@@ -33,7 +34,7 @@ from circuitdsl.engine.runs import Runs, baseline, patterns, read
 from circuitdsl.engine.terms import Terms
 from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import is_head_along, term
+from circuitdsl.models.writers import term
 
 
 @measuring()
@@ -98,9 +99,10 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    replaced = {site.node.whole: site.node for e in experiments for site in e.sites if is_head_along(site.node)}
-    if node := next((node for node in nodes if node.whole in replaced), None):
-        raise PatchError(f"what {node} writes is not read while {replaced[node.whole]} is replaced: read another node")
+    sites = {site.node for experiment in experiments for site in experiment.sites if site.node.along}
+    for node, part in product(nodes, sorted(sites)):
+        if part.whole.holds(node) or (part.kind == "head" and part.whole == node.whole):
+            raise PatchError(f"what {node} writes is not read while {part} is replaced: read another node")
     model, until = runs.model, min(max(node.layer for node in nodes), runs.model.n_layers - 1)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:

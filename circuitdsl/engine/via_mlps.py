@@ -24,7 +24,7 @@ from circuitdsl.engine.batch_index import Array, Carried, Flow, Plan, Route, Whe
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, unit_rows
-from circuitdsl.models.writers import neurons, term
+from circuitdsl.models.writers import is_number, term, written_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,13 +167,14 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         at = ship(np.concatenate([g.at.start + own for g, own in zip(active, rows, strict=True)]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
-        watched = neurons(node for g in active for node, _ in (*g.route.senders, *g.route.held) if node.layer == layer)
-        out, activations = block.mlp.written(x, [node.index for node in watched])
+        named = (node for g in active for node, _ in (*g.route.senders, *g.route.held))
+        out, activations = written_inside(model, layer, named, x)
         added = out - runs.clean.value(mlp)[n, t]
-        for node, activation in zip(watched, activations, strict=True):
+        for node, activation in activations.items():
             stopped = [g.pick(stops(where, g.route, node))[own] for g, own in zip(active, rows, strict=True)]
             mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
-            added -= term(model, node, activation[..., None] - runs.clean.value(node)[n, t]) * mask
+            value = activation[..., None] if is_number(node) else activation
+            added -= term(model, node, value - runs.clean.value(node)[n, t]) * mask
         for part in {n for g in active for n, _ in (*g.route.senders, *g.route.held) if n.whole == mlp and n.along}:
             stopped = [g.pick(stops(where, g.route, part))[own] for g, own in zip(active, rows, strict=True)]
             mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)

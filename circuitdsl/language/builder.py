@@ -105,6 +105,12 @@ class Builder(Transformer[Token, Any]):
     def direction(self, c: list[Child]) -> s.Direction:
         return s.Direction(span(c[:4]), c[1], c[3], c[4])
 
+    def feature(self, c: list[Child]) -> s.Feature:
+        return s.Feature(span(c), str(c[0]), s.Word(c[2].span, str(c[2])))
+
+    def dictionary(self, c: list[Child]) -> s.Dictionary:
+        return s.Dictionary(span(c[:4]), c[1], c[3], first(c, tuple) or ())
+
     def nodes_at(self, c: list[Child]) -> s.NodesAt:
         return s.NodesAt(span(c), c[0], s.At(span(c[1:]), (c[2],)))
 

@@ -30,8 +30,15 @@ _PHRASES = {phrase[0]: phrase for phrase in PHRASES}
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
-#: which it is one; nodes follow it, or (after `direction`) a name and `=`
-SOFT = {"path": frozenset({"", "THAN"}), "direction": frozenset({""})}
+#: which it is one; nodes follow it
+SOFT = {
+    "path": frozenset({"", "THAN"}),
+    "dictionary": frozenset({""}),
+    "features": frozenset({""}),
+    "direction": frozenset({""}),
+}
+#: those of them that define a name, which an equals sign follows
+_DEFINING = frozenset({"dictionary", "features", "direction"})
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
@@ -249,8 +256,11 @@ class _Cutter:
             place = next(i for i, each in enumerate(tokens) if each is token)
             before = tokens[place - 1].type if place else ""
             after = [each.type for each in tokens[place + 1 : place + 3]]
-            hard = after[1:] == ["EQUALS"] if token == "direction" else after[:1] and after[0] in _NODES_FOLLOW
-            if before in SOFT[token] and hard:
+            if token in _DEFINING:
+                follows = after[1:] == ["EQUALS"]
+            else:
+                follows = not after or after[0] in _NODES_FOLLOW
+            if before in SOFT[token] and follows:
                 token.type = token.upper()
         self.soft = []
 

@@ -225,10 +225,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 def _check_name(node: s.Syntax, sink: Sink) -> None:
     """Report a name that may not be defined."""
     match node:
-        case s.Circuit(name=name) | s.Direction(name=name) | s.Group(name=name) | s.Role(name=name):
+        case s.Circuit(name=name) | s.Dictionary(name=name) | s.Direction(name=name) | s.Group(name=name):
             what = type(node).__name__.lower()
-        case s.Intervention(name=name):
-            what = "intervention"
+        case s.Role(name=name) | s.Intervention(name=name):
+            what = type(node).__name__.lower()
         case s.Task(name=s.Word() as name):
             what = "task"
         case _:

@@ -180,6 +180,11 @@ class Resid(Syntax):  # resid3, the residual stream as it enters a layer, or its
         return f"resid{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Feature(Syntax, form="{dictionary}[{which}]"):  # t1[17], or t1[error]: what its dictionary does not explain
+    dictionary: str
+    which: Word
+
+
 class Special(Syntax):  # embed, its part embed[subject], logits or self
     name: str
     index: int | str | None = None
@@ -213,7 +218,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Feature | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -385,6 +390,12 @@ class ProtocolLine(Syntax, form="edges {protocol}"):  # edges via mlps, for ever
     protocol: Protocol
 
 
+class Dictionary(Syntax):  # dictionary NAME = transcoder("…"), or sae("…")
+    name: Word
+    kind: Word
+    arguments: tuple[Option | Value, ...]
+
+
 class Group(Syntax):
     """`heads NAME = …`; `at`, `roles` and `outside` in any order (a second one is refused later)."""
 
@@ -508,7 +519,8 @@ class Broken(Syntax):
 Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Direction | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim
+    Circuit | Direction | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Dictionary | Group
+    | EdgeClaim
     | PathClaim | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 

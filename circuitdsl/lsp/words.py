@@ -23,6 +23,8 @@ KEYWORD_SAYS = {
     "heads": "defines a group of attention heads: `heads NAME = 9.6 9.9 at END`.",
     "mlps": "defines a group of MLPs: `mlps NAME = m1 m2 at END`.",
     "nodes": "defines a group of any nodes: `nodes NAME = 9.9 m9 resid6 at END`.",
+    "features": "defines a group of features of dictionaries: `features NAME = t1[17] t1[203] at END`.",
+    "dictionary": "names a sparse autoencoder or a transcoder: `dictionary t1 = transcoder(\"DIR\")`.",
     "at": "the position at which a node acts, or at which an edge is patched.",
     "role": "what a group is said to do; on a line of its own it defines a role by its checks.",
     "outside": "the group is a control: it is not part of the circuit.",

@@ -161,13 +161,13 @@ class Nulls:
         layers, heads = range(self.shape.n_layers), range(self.shape.n_heads)
         match like.kind:
             case "head":
-                return [Node("head", layer, head, like.index, like.along) for layer in layers for head in heads]
+                return [Node("head", layer, head, like.index, along=like.along) for layer in layers for head in heads]
             case "mlp" if like.is_part and like.along is None:
                 return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
             case "mlp":
-                return [Node("mlp", layer, -1, like.index, like.along) for layer in layers]
+                return [Node("mlp", layer, -1, like.index, along=like.along) for layer in layers]
             case "resid":
-                return [Node("resid", layer + 1, -1, like.index, like.along) for layer in layers]
+                return [Node("resid", layer + 1, -1, like.index, along=like.along) for layer in layers]
             case _:
                 return [like]
 

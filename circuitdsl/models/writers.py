@@ -9,6 +9,7 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     residual stream, resid6     the stream itself as it enters layer 6; the biases `b_O` written before are inside
     part along a direction      the whole node's value; the term is the part of the node's term along it, (t·u)u
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
+    feature, t1[17]             its activation (`features`); the term is the activation times its row of the decoder
 
 Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
 the scale of its own run. Where a whole head or MLP is patched, its parts at the same position are no further change.
@@ -24,8 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Along, Node
+from circuitdsl.circuit.nodes import EMBED, ERROR, Along, Node
 from circuitdsl.models.errors import PatchError
+from circuitdsl.models.features import of_mlp, term_of
 from circuitdsl.models.parts import Mlp, Transformer
 from circuitdsl.models.weights import component_of
 
@@ -36,7 +38,7 @@ class Written:
 
     Attributes:
         kept: by node `[*runs, d]`; all heads of a layer together, under a node without a head (see `layer_of`),
-            `[*runs, heads, d_head]`; a neuron's activation `[*runs]`.
+            `[*runs, heads, d_head]`; the activation of a neuron or a feature `[*runs]`.
     """
 
     kept: dict[Node, Tensor]
@@ -55,7 +57,7 @@ class Written:
             raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
         if node.kind == "head":
             return self.kept[key][..., node.head, :] if node.head >= 0 else self.kept[key]
-        return self.kept[key][..., None] if node.is_part else self.kept[key]
+        return self.kept[key][..., None] if is_number(node) else self.kept[key]
 
     def __contains__(self, node: Node) -> bool:
         node = node.whole if node.along else node
@@ -77,8 +79,8 @@ class Written:
 
     @property
     def neurons(self) -> dict[Node, Float[Tensor, "*runs"]]:
-        """The activations of the neurons that are kept."""
-        return {node: self.kept[node] for node in self.kept if is_neuron(node)}
+        """The activations of the neurons and features that are kept."""
+        return {node: self.kept[node] for node in self.kept if is_number(node)}
 
 
 def term(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
@@ -99,6 +101,8 @@ def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) ->
     if node.along:
         assert node.kind != "head", "what a head writes along a direction is a part of its term (`written_along`)"
         return along(node.along, value)
+    if node.of:
+        return term_of(node, value)
     block = model.blocks[node.layer]
     if node.kind == "head":
         return component_of(block, node.head, node.index, value)
@@ -128,23 +132,44 @@ def layer_of(node: Node) -> Node:
     return Node(node.kind, node.layer)
 
 
-def is_neuron(node: Node) -> bool:
-    return node.kind == "mlp" and node.is_part and node.along is None
+def is_inside(node: Node) -> bool:
+    """Whether it is a neuron or a feature: a part that has a value of its own."""
+    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
 
 
-def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """The neurons among some nodes, sorted, each once."""
-    return tuple(sorted(set(filter(is_neuron, nodes))))
+def is_number(node: Node) -> bool:
+    """Whether its value is one number: an activation."""
+    return is_inside(node) and node.index != ERROR
+
+
+def inside(nodes: Iterable[Node], whole: Node) -> tuple[Node, ...]:
+    """The neurons or features of an MLP or a stream among some nodes, sorted, each once."""
+    return tuple(sorted({node for node in nodes if is_inside(node) and layer_of(node) == whole}))
+
+
+def written_inside(
+    model: Transformer, layer: int, nodes: Iterable[Node], x: Float[Tensor, "*rows d"]
+) -> tuple[Float[Tensor, "*rows d"], dict[Node, Tensor]]:
+    """What the MLP of a layer writes, and the values of some of its neurons and features.
+
+    Args:
+        x: what it reads, behind its norm.
+    """
+    own = inside(nodes, Node("mlp", layer))
+    numbers = [node for node in own if not node.of]
+    term, activations = model.blocks[layer].mlp.written(x, [node.index for node in numbers])
+    found = dict(zip(numbers, activations, strict=True))
+    return term, found | of_mlp(model, (node for node in own if node.of), x, term)
 
 
 def kept_if_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Those of some nodes whose values are kept only where they are named: neurons and residual streams."""
-    return tuple(sorted({node for node in nodes if is_neuron(node) or node.kind == "resid"}))
+    """Those of some nodes whose values are kept only where they are named: neurons, features and residual streams."""
+    return tuple(sorted({node for node in nodes if is_inside(node) or node.kind == "resid"}))
 
 
 def without_terms(model: Transformer, node: Node) -> Float[Tensor, " d"] | float:
     """What is left of a node's value where the terms in it are zero: of a residual stream, the biases `b_O`."""
-    if node.kind != "resid":
+    if node.kind != "resid" or node.is_part:
         return 0.0
     none = model.W_E.new_zeros(model.n_heads, model.d_head)
     biases = [block.attn.write(none.to(block.device)).to(model.device_of(node.known_after)) for block in model.blocks]

@@ -256,6 +256,8 @@ class Session(AbstractContextManager["Session"]):
             UserError: there is none, and what `spec` raises.
         """
         if isinstance(given, Circuit):
+            if own := [use.name for use in given.tasks if use.name in self.prompt_files and not use.instead]:
+                raise UsageError(f"this circuit has its own prompts of {own[0]}", hint="give the session its spec")
             return given
         if isinstance(given, str) and name is None:
             given, _, name = given.partition("#")

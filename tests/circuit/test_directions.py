@@ -39,7 +39,7 @@ def said(found: Spec) -> list[str]:
 
 def test_a_direction_is_read_and_made_a_unit_vector(tmp_path: Path) -> None:
     found = spec(tmp_path, s=3 * vector())
-    assert said(found) == ["4:20 W064 u has the length 3: it is divided by that"]
+    assert said(found) == ["4:20 W066 u has the length 3: it is divided by that"]
     (site,) = found.circuits[0].claims[0].measurement.patch.sites
     assert str(site.node) == "0.6[u]" and site.node.is_part and str(site.node.whole) == "0.6"
     unit = struct.unpack(f"<{WIDTH}f", site.node.along.unit)
@@ -74,7 +74,7 @@ def _broken(value: float) -> torch.Tensor:
 def test_what_is_no_direction_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], says: str) -> None:
     found = spec(tmp_path, **tensors)
     (one,) = [d for d in found.diagnostics if d.severity == "error"]
-    assert one.code == "E064" and says in one.message and one.help and one.span.line == 4
+    assert one.code == "E066" and says in one.message and one.help and one.span.line == 4
 
 
 def test_other_files_are_refused_and_never_loaded(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_other_files_are_refused_and_never_loaded(tmp_path: Path) -> None:
     for data in (*contents, whole[:-8], whole[:40], lying, struct.pack("<Q", 2**60) + b"{}"):
         file.write_bytes(data)
         (one,) = spec(tmp_path).diagnostics
-        assert one.code == "E064", one
+        assert one.code == "E066", one
     assert not (tmp_path / "exploded").exists()
     file.unlink()
     assert "cannot be read: No such file" in said(spec(tmp_path))[0]
@@ -106,8 +106,8 @@ def test_other_files_are_refused_and_never_loaded(tmp_path: Path) -> None:
         ('direction u = file("u.safetensors", name = "s")\n', "4:37 E046 unknown option 'name' of a direction"),
         ("direction u = file(tensor = 3)\n", '4:29 E047 tensor is the name of a tensor: tensor = "s"'),
         (LINE + LINE, "5:11 E050 the direction u is defined twice"),
-        (LINE + "0.6[v] -> m1 at END\n", "5:1 E065 unknown direction 'v'"),
-        (LINE + "heads part = 0.6[v] at END\n", "5:14 E065 unknown direction 'v'"),
+        (LINE + "0.6[v] -> m1 at END\n", "5:1 E067 unknown direction 'v'"),
+        (LINE + "heads part = 0.6[v] at END\n", "5:14 E067 unknown direction 'v'"),
         (LINE + "0.6 -> 1.1[u].q at END\n", "5:8 E070 1.1[u] is a part of what 1.1 writes: it reads nothing"),
         (LINE + "expect attention(0.6[u], END -> IO) >= 0%\n", "5:18 E076 0.6[u]: only whole heads attend and copy"),
         (LINE + "expect knockout(0.6[u] 0.6[2]) : lowers\n", "5:17 E051 0.6[2] and 0.6[u] overlap"),
