@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import membership
 from circuitdsl.dictionaries.record import DictionaryError
+from circuitdsl.interop.names import hook_graph
 from circuitdsl.language.parse import parse
 from circuitdsl.testing.mutants import mutants
 from circuitdsl.verify.session import Session
@@ -131,3 +132,23 @@ def test_mutants_name_the_feature_beside_it() -> None:
 def test_a_word_may_still_be_the_name_of_a_group() -> None:
     lines = ("heads features = 2.4 at END", "heads dictionary = 2.5 at END", "features -> logits at END : lowers")
     assert loads(HEAD + "\n".join(lines) + "\n").ok
+
+
+def test_matters_is_undecided_as_long_as_features_have_no_null(tmp_path: Path) -> None:
+    line = 'dictionary t1 = transcoder("pocket/transcoders/1")'
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{line}\nt1[49] -> logits at END\nexpect knockout(t1[49] at END) : matters\n")
+    with Session(cache=False) as session:
+        first, second = session.verify(spec).claims  # type: ignore[union-attr]
+    assert (first.verdict, second.verdict) == ("undecided", "undecided")
+    assert "null too small" in first.reason or "margin" in first.reason
+
+
+def test_hooks_name_what_a_feature_is_a_part_of() -> None:
+    text = f'{SHIPPED}dictionary r3 = sae("pocket/saes/resid3")\nfeatures some = t1[49] r3[4] at END\n'
+    (circuit,) = loads(f"{text}some -> logits at END : lowers\n").circuits
+    writes = [node["write"] for node in hook_graph(circuit)["nodes"] if "write" in node]
+    assert writes == [{"hook": "blocks.2.hook_resid_post"}, {"hook": "blocks.1.hook_mlp_out"}] or writes == [
+        {"hook": "blocks.1.hook_mlp_out"},
+        {"hook": "blocks.2.hook_resid_post"},
+    ]
