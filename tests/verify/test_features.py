@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from safetensors.torch import save_file
 
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import membership
+from circuitdsl.circuit.features import reopen
+from circuitdsl.dictionaries import known
 from circuitdsl.dictionaries.record import DictionaryError
 from circuitdsl.interop.names import hook_graph
 from circuitdsl.language.parse import parse
@@ -152,3 +155,20 @@ def test_hooks_name_what_a_feature_is_a_part_of() -> None:
         {"hook": "blocks.1.hook_mlp_out"},
         {"hook": "blocks.2.hook_resid_post"},
     ]
+
+
+def test_another_process_opens_the_dictionaries_of_a_circuit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "known.circ"
+    name = doubled(tmp_path / "both", 1.1)
+    spec.write_text(f'{HEAD}dictionary r = sae("{name}")\nr[1] -> logits at END : effect in [-50%, 50%]\n')
+    (circuit,) = load(spec).circuits
+    sent = pickle.loads(pickle.dumps(circuit.dictionaries))
+    monkeypatch.setattr(known, "_KNOWN", {})
+    with pytest.raises(DictionaryError, match="r is not known in this process"):
+        known.known(sent[0][0])
+    reopen(sent)
+    assert known.known(sent[0][0]).dictionary.d_sae == 2 * D
+    monkeypatch.setattr(known, "_KNOWN", {})
+    (tmp_path / "both" / "cfg.json").write_text((tmp_path / "both" / "cfg.json").read_text() + "\n")
+    with pytest.raises(DictionaryError, match="is another dictionary"):
+        reopen(sent)
