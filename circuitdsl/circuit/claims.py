@@ -121,6 +121,8 @@ class Circuit:
     #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
     counted: tuple[int, int] | None = None
     path: str = ""
+    #: the dictionaries whose features it may name (see `features.places_of`)
+    dictionaries: tuple[tuple[str, str, str], ...] = field(default=(), compare=False)
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
     said: Callable[[], str] = field(default=str, compare=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from circuitdsl.circuit.nodes import ERROR, Node
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.dictionaries import read_dictionary
-from circuitdsl.dictionaries.known import known, register
+from circuitdsl.dictionaries import place_of, read_dictionary
+from circuitdsl.dictionaries.known import is_known, known, name_of, register
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError, hook_named
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import suggest
@@ -97,7 +97,8 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
             right = next(word for word, transcoder in KINDS.items() if transcoder == found.is_transcoder)
             raise DictionaryError(f"{found.name} is a {found.kind}", hint=f"write {right}({path})")
         whole = whole_of(found)
-        register(line.name.text, found)
+        place = str(place_of(path.text, folder).absolute())
+        register(line.name.text, found, place, str(hook) if hook else "")
     except DictionaryError as error:
         scope.sink.error("E064", error.message, path.span, error.hint)
         return None
@@ -119,6 +120,21 @@ def of_dictionary(scope: Scope, written: s.GroupRef) -> str | None:
         return None
     found = scope.dictionaries[written.name]
     return None if found is None else register(written.name, found)
+
+
+def places_of(scope: Scope) -> tuple[tuple[str, str, str], ...]:
+    """The dictionaries of a circuit: what their nodes carry, where each lies, and the hook that was given for it."""
+    named = [register(name, found) for name, found in scope.dictionaries.items() if found]
+    return tuple((of, known(of).place, known(of).at) for of in named)
+
+
+def reopen(places: Iterable[tuple[str, str, str]]) -> None:
+    """Make the dictionaries of a circuit known that was resolved in another process; raises `DictionaryError`."""
+    for of, place, at in places:
+        if not is_known(of):
+            found = read_dictionary(place, hook_named(at, "the option") if at else None)
+            if register(name_of(of), found, place, at) != of:
+                raise DictionaryError(f"{place} is another dictionary than the one that was asked for")
 
 
 def feature_of(scope: Scope, written: s.Feature) -> Node | None:

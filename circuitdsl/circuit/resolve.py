@@ -16,7 +16,7 @@ from typing import TypeVar
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
-from circuitdsl.circuit.features import find_dictionaries
+from circuitdsl.circuit.features import find_dictionaries, places_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.paths import leaves
@@ -277,6 +277,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         counted=scope.counted,
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
+        dictionaries=places_of(scope),
         sha256=file.used.sha256(file.syntax.text),
         said=partial(file.used.meaning, file.syntax) if file.known is None else str,
     )

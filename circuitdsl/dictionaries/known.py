@@ -16,18 +16,29 @@ _KNOWN: dict[str, Known] = {}
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A dictionary that nodes name, and how its hook is read (see `engine.hooks.Reading`)."""
+    """A dictionary that nodes name, and how its hook is read (see `engine.hooks.Reading`).
+
+    Attributes:
+        place: where its files lie, for other processes; `at` is the hook that was given for it.
+    """
 
     dictionary: Dictionary
+    place: str = ""
+    at: str = ""
     gained: bool = True
     centred: bool = False
 
 
-def register(name: str, found: Dictionary) -> str:
+def register(name: str, found: Dictionary, place: str = "", at: str = "") -> str:
     """Make a dictionary known; what nodes of it carry."""
     key = found.sha256[:_LONG]
-    _KNOWN.setdefault(key, Known(found, centred=bool(found.centred)))
+    _KNOWN.setdefault(key, Known(found, place, at, centred=bool(found.centred)))
     return f"{name}{_BETWEEN}{key}"
+
+
+def is_known(of: str) -> bool:
+    """Whether the dictionary that nodes carry was made known in this process."""
+    return of.rpartition(_BETWEEN)[2] in _KNOWN
 
 
 def settle(of: str, gained: bool, centred: bool) -> None:

@@ -60,7 +60,8 @@ class Swept:
 
     Attributes:
         effect: as a share of the gap; 0 where the patch changes nothing.
-        ci: its 95 % interval, of this cell alone; None where the patch changes nothing.
+        ci: its 95 % interval, of this cell alone; None where the patch changes nothing, or the prompts are too few to
+            tell their gap from 0.
         delta: the same in the metric's own unit.
         n: the prompts that have the position.
         clear: whether it is surely beyond the margin, all cells of the sweep taken together.
@@ -168,7 +169,8 @@ class Sweep(Shown):
             found = at.get((node, place))
             if found is None:
                 return None
-            known = f" [{percent(found.ci[0])}, {percent(found.ci[1])}]" if found.ci else ", nothing changes there"
+            none = ", too few prompts for an interval" if found.delta else ", nothing changes there"
+            known = f" [{percent(found.ci[0])}, {percent(found.ci[1])}]" if found.ci else none
             story = f"{_name(node)} at {place}: effect {percent(found.effect)}{known}, {found.n} prompts"
             return Cell(found.effect, "", story, found.clear)
 
@@ -289,7 +291,8 @@ def _weighed(
     p_values = 2 * np.minimum(ratio.below(-MARGIN), ratio.above(MARGIN))
     for (site, d), value, low, high, p in zip(alive, ratio.value, lows, highs, p_values, strict=True):
         clear = bool(p * cells <= LEVEL) and not -MARGIN <= float(value) <= MARGIN
-        known[site] = Swept(*site, float(value), (float(low), float(high)), float(d.mean()), n, clear)
+        ci = None if np.isnan([low, high]).any() else (float(low), float(high))
+        known[site] = Swept(*site, float(value), ci, float(d.mean()), n, clear)
     return known
 
 
@@ -301,7 +304,7 @@ def swept(
     spec: Spec | str | Path | None = None,
     task: str | None = None,
     over: str = "resid",
-    positions: Iterable[str] | None = None,
+    positions: Iterable[str] | str | None = None,
     denoise: bool = False,
     metric: str | None = None,
     prompts: int | None = None,
@@ -316,7 +319,8 @@ def swept(
         task: of a spec, which of its tasks, by default the first; else a task as in a spec, or a prompt file.
         over: `resid` (the residual stream as it enters each layer, and the final norm), `heads` or `mlps`.
         positions: names that the task has, with offsets (`S1+1`), or `*` for all places together; `all` is every place
-            of the prompts, counted from their ends. By default all that have names.
+            of the prompts, counted from their ends. Several may stand in one text, with commas: `"S1+1, END"`. By
+            default all that have names.
         denoise: put clean terms into the corrupt run, instead of the other way round.
         metric: as in a spec.
         prompts: 96 by default.
@@ -337,7 +341,7 @@ def swept(
     else:
         found = _of_spec(session, spec, task, metric, prompts, seed, circuit)
         refuse_undone(found)
-    places = _positions(found, tuple(positions or ()))
+    places = _positions(found, _listed((positions,) if isinstance(positions, str) else tuple(positions or ())))
     with session.busy(f"patching {len(places)} positions"):
         return sweep(found, over, places, direction)
 
@@ -365,6 +369,11 @@ def _metric(text: str) -> Metric:
     return circuit_of(["circuit sweep", 'model "pocket"', "task ioi", f"metric {text}"]).metric
 
 
+def _listed(given: Iterable[object]) -> list[str]:
+    """The names in some texts, between commas and blanks."""
+    return [name for text in given for name in str(text).replace(",", " ").split()]
+
+
 def _positions(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:
     """The positions that are asked for, or those that have names, in the order in which they mostly stand."""
     if list(names) == [ALL]:
@@ -372,6 +381,9 @@ def _positions(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:
         return tuple(Position("END", -back) for back in reversed(range(longest)))
     known = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
     found = tuple(dict.fromkeys(_position(name, [*known, "END"]) for name in names))
+    for place in found:
+        if not any(indices_of(pair, place) for pair in prompts.pairs):
+            raise UsageError(f"no prompt of the task has a token at {place}", hint="leave it out")
     return found or _named(prompts, list(known))
 
 

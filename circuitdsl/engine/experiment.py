@@ -123,10 +123,24 @@ def check(model: Transformer, experiment: Experiment) -> None:
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
+    if experiment.via_mlps:
+        _check_flow_of_features(model, experiment)
     for site in experiment.sites:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
+
+
+def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
+    """Refuse what flows through MLPs past features of a residual stream, which would have to encode it anew."""
+    senders = {edge.sender for edge in experiment.edges}
+    below = min((node.stage(model.parallel) for node in senders), default=0)
+    for node in sorted(senders | {site.node for site in experiment.sites}):
+        if node.of and node.kind == "resid" and (node not in senders or node.stage(model.parallel) > below):
+            raise PatchError(
+                f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured",
+                "patch them directly, or one after the other",
+            )
 
 
 def check_feature(model: Transformer, node: Node) -> None:

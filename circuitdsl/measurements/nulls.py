@@ -175,6 +175,8 @@ def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchReq
     """The null of a patch, where the claim compares it with one."""
     if not any(isinstance(test, Matters) for test in claim.tests):
         return ()
+    if any(node.of for node, _ in request.writes):
+        return ()  # which features fire as often is not known before the model is run
     match request:
         case EdgeRequest():
             return nulls.of_edges(request)

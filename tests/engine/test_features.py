@@ -353,3 +353,33 @@ def test_a_feature_of_another_model_is_refused(random_model: Callable, tmp_path:
     case = make_case(random_model("gpt2"))
     with pytest.raises(PatchError, match="residual streams 1 to 4, so there is no"):
         logits(case, Experiment(sites=frozenset([Site(high, EVERYWHERE)])))
+
+
+def test_what_flows_past_a_feature_of_the_stream_is_refused(random_model: Callable, tmp_path: Path) -> None:
+    model = random_model("gpt2")
+    r = next(node for node in three(model, tmp_path) if node.of.startswith("r"))
+    case = with_features(model, [r])
+    into = Input(Node("head", 3, 0), "v")
+    own, other = Edge(r, into, Position("A")), Edge(Node("head", 0, 0), into, Position("A"))
+    logits(case, Experiment(frozenset([own]), via_mlps=True))
+    for experiment in (
+        Experiment(frozenset([own, other]), via_mlps=True),
+        Experiment(frozenset([other]), frozenset([Site(r, Position("A"))]), via_mlps=True),
+    ):
+        with pytest.raises(PatchError, match="past r"):
+            logits(case, experiment)
+
+
+def test_via_mlps_a_feature_is_the_neuron_that_it_is(random_model: Callable, tmp_path: Path) -> None:
+    model = of_relu(random_model("gpt2"))
+    node = feature("t", as_transcoder(model, 0, tmp_path / "m0"), 7)
+    case = with_features(model, [node])
+    into = Input(Node("head", 3, 1), "v")
+    pair = [
+        Experiment(frozenset([Edge(each, into, Position("A")), *more]), via_mlps=True)
+        for more in ((), (Edge(Node("head", 0, 1), into, Position("A")),))
+        for each in (Node("mlp", 0, index=7), node)
+    ]
+    of_neuron, of_feature, with_neuron, with_feature = logits(case, *pair)
+    torch.testing.assert_close(of_neuron, of_feature, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(with_neuron, with_feature, atol=1e-4, rtol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from safetensors.torch import save_file
 
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import membership
+from circuitdsl.circuit.features import reopen
+from circuitdsl.dictionaries import known
 from circuitdsl.dictionaries.record import DictionaryError
+from circuitdsl.interop.names import hook_graph
 from circuitdsl.language.parse import parse
 from circuitdsl.testing.mutants import mutants
 from circuitdsl.verify.session import Session
@@ -131,3 +135,40 @@ def test_mutants_name_the_feature_beside_it() -> None:
 def test_a_word_may_still_be_the_name_of_a_group() -> None:
     lines = ("heads features = 2.4 at END", "heads dictionary = 2.5 at END", "features -> logits at END : lowers")
     assert loads(HEAD + "\n".join(lines) + "\n").ok
+
+
+def test_matters_is_undecided_as_long_as_features_have_no_null(tmp_path: Path) -> None:
+    line = 'dictionary t1 = transcoder("pocket/transcoders/1")'
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{line}\nt1[49] -> logits at END\nexpect knockout(t1[49] at END) : matters\n")
+    with Session(cache=False) as session:
+        first, second = session.verify(spec).claims  # type: ignore[union-attr]
+    assert (first.verdict, second.verdict) == ("undecided", "undecided")
+    assert "null too small" in first.reason or "margin" in first.reason
+
+
+def test_hooks_name_what_a_feature_is_a_part_of() -> None:
+    text = f'{SHIPPED}dictionary r3 = sae("pocket/saes/resid3")\nfeatures some = t1[49] r3[4] at END\n'
+    (circuit,) = loads(f"{text}some -> logits at END : lowers\n").circuits
+    writes = [node["write"] for node in hook_graph(circuit)["nodes"] if "write" in node]
+    assert writes == [{"hook": "blocks.2.hook_resid_post"}, {"hook": "blocks.1.hook_mlp_out"}] or writes == [
+        {"hook": "blocks.1.hook_mlp_out"},
+        {"hook": "blocks.2.hook_resid_post"},
+    ]
+
+
+def test_another_process_opens_the_dictionaries_of_a_circuit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "known.circ"
+    name = doubled(tmp_path / "both", 1.1)
+    spec.write_text(f'{HEAD}dictionary r = sae("{name}")\nr[1] -> logits at END : effect in [-50%, 50%]\n')
+    (circuit,) = load(spec).circuits
+    sent = pickle.loads(pickle.dumps(circuit.dictionaries))
+    monkeypatch.setattr(known, "_KNOWN", {})
+    with pytest.raises(DictionaryError, match="r is not known in this process"):
+        known.known(sent[0][0])
+    reopen(sent)
+    assert known.known(sent[0][0]).dictionary.d_sae == 2 * D
+    monkeypatch.setattr(known, "_KNOWN", {})
+    (tmp_path / "both" / "cfg.json").write_text((tmp_path / "both" / "cfg.json").read_text() + "\n")
+    with pytest.raises(DictionaryError, match="is another dictionary"):
+        reopen(sent)
