@@ -91,15 +91,14 @@ class PathPatch:
 
     def chains(self) -> Iterator[Chain]:
         """Every chain of single nodes, in the order in which the spec lists them."""
-        yield from self._chains((), 0)
-
-    def _chains(self, links: tuple[Member, ...], arrow: int) -> Iterator[Chain]:
-        if arrow == len(self.arrows):
-            yield Chain(links)
-            return
-        for member in self.arrows[arrow].members:
-            if not links or links[-1].receiver == member.sender:
-                yield from self._chains((*links, member), arrow + 1)
+        first, *rest = self.arrows
+        found: list[tuple[Member, ...]] = [(member,) for member in first.members]
+        for arrow in rest:
+            onwards: dict[Node, list[Member]] = {}
+            for member in arrow.members:
+                onwards.setdefault(member.sender, []).append(member)
+            found = [(*links, member) for links in found for member in onwards.get(links[-1].receiver, ())]
+        yield from map(Chain, found)
 
 
 @dataclass(frozen=True, slots=True)
