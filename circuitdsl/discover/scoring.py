@@ -15,7 +15,7 @@ from circuitdsl.api import as_task
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.discover.asked import prompts_of
-from circuitdsl.discover.pruning import Pruning
+from circuitdsl.discover.ranking import Ranking
 from circuitdsl.engine.edge_attribution import attributions
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.whole_runs import WholeRuns
@@ -51,10 +51,10 @@ Found = tuple[Float[Array, " edges"], Bool[Array, " edges"] | None, bool]
 
 
 def _hybrid(asked: Asked) -> Found:
-    pruning = Pruning(asked.runs, lambda left, value: asked.tell(f"{left} edges do {value:.0%} of the behaviour"))
-    scores = pruning.search()
-    faithful = [point.kept for point in pruning.chain if abs(1 - point.value) <= 1 - FAITHFUL]
-    return scores, asked.runs.graph.connected(faithful[-1]), pruning.complete
+    ranking = Ranking(asked.runs, lambda left, value: asked.tell(f"{left} edges do {value:.0%} of the behaviour"))
+    scores = ranking.search()
+    faithful = [point.kept for point in ranking.chain if abs(1 - point.value) <= 1 - FAITHFUL]
+    return scores, asked.runs.graph.connected(faithful[-1]), ranking.complete
 
 
 def _exact(asked: Asked) -> Found:
@@ -97,7 +97,7 @@ def scored(
 
     Args:
         task, metric: as in a spec; the task may be the path of a prompt file.
-        method: `hybrid` (`pruning.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
+        method: `hybrid` (`ranking.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
         steps: runs between the corrupt and the clean one, for integrated gradients.
         budget: seconds after which `hybrid` stops; edges that it has not told apart then are ranked by their gradients.
         resamples: bootstrap resamples of the prompts, within strata, on which `hybrid` searches again; each edge then

@@ -12,7 +12,7 @@ from circuitdsl import cli
 from circuitdsl.circuit.nodes import EVERYWHERE
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.discover.curve import curve_of
-from circuitdsl.discover.pruning import SHARES, Pruning
+from circuitdsl.discover.ranking import SHARES, Ranking
 from circuitdsl.discover.scoring import METHODS, Asked
 from circuitdsl.discover.search import END
 from circuitdsl.engine.prompts import Prompts
@@ -82,14 +82,14 @@ def test_exact_scores_are_what_single_edges_cost(runs: WholeRuns) -> None:
 
 def test_a_search_beats_gradients_and_stops_when_it_is_told_to(runs: WholeRuns) -> None:
     runs = WholeRuns(runs.prompts, np.arange(12))
-    pruning = Pruning(runs)
+    pruning = Ranking(runs)
     found = curve_of(runs, Scored(runs.graph, pruning.search(), np.zeros(len(runs.graph), bool)))
     scores = METHODS["attribution"](Asked(runs, 5, lambda _: True))[0]
     others = curve_of(runs, Scored(runs.graph, scores, np.zeros(len(scores), bool)))
     assert found.cpr.value > others.cpr.value and found.cmd.value < others.cmd.value
     for outer, inner in zip(pruning.chain, pruning.chain[1:], strict=False):
         assert (inner.kept <= outer.kept).all()
-    stopped = Pruning(runs, lambda left, _: left > 1000)
+    stopped = Ranking(runs, lambda left, _: left > 1000)
     ranks = stopped.search()
     assert not stopped.complete and len(set(np.abs(ranks))) == len(ranks)
 
