@@ -22,11 +22,16 @@ from circuitdsl.verify.anew import mean_terms_of
 Array = np.ndarray
 #: how far from the whole behaviour a circuit may be once places are chosen, and at the end
 PLACES, NODES = 0.03, 0.05
+#: nodes that a search gives which was stopped: those that do most
+MOST = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A circuit, how much of the behaviour it does, and whether the search for it came to its end."""
+    """A circuit, how much of the behaviour it does, and whether the search for it came to its end.
+
+    Where it was stopped, these are the nodes that do most, and the value is of the circuit that they were taken from.
+    """
 
     sites: frozenset[Site]
     value: float
@@ -71,8 +76,10 @@ def needed(prompts: Prompts, indices: Array, where: Where, progress: Progress) -
     sites = [site for site in sites if few.kept[numbers[site.position]]]
     by_node = Pruning(runs(sites, range(len(sites))), progress, by_place.goal, by_place.complete)
     found = by_node.smallest(NODES)
-    kept = (site for site, there in zip(sites, found.kept, strict=True) if there)
-    return Needed(where.given | frozenset(kept), found.value, by_node.complete)
+    kept = found.kept.nonzero()[0]
+    if not by_node.complete:
+        kept = kept[np.argsort(-np.abs(found.gains[kept]), kind="stable")[:MOST]]
+    return Needed(where.given | {sites[i] for i in kept}, found.value, by_node.complete)
 
 
 def alone(prompts: Prompts, indices: Array, circuit: Collection[Site]) -> float:

@@ -25,6 +25,8 @@ Kept = Bool[Array, " parts"]
 WITHIN = 0.85
 #: the share of the parts that is left after a step
 LEFT = 0.75
+#: how much more than the whole behaviour the smallest circuit may do: what works against it is looked for elsewhere
+OVER = 0.4
 #: exchanges that are tried at each size; the share of the parts that the first may exchange; what is near enough to 1
 TRIES, EXCHANGED, NEAR = 4, 0.15, 0.01
 
@@ -63,17 +65,23 @@ class Pruning:
         return Point(kept, value, self.runs.gradient(kept, WITHIN) / self.runs.gap)
 
     def smallest(self, within: float) -> Point:
-        """The smallest circuit that is found to be no farther than this from the goal.
+        """The smallest circuit that is found to do so little less than the goal, or not much more.
 
         The goal is no higher than what all parts do. A step that leads to none is tried again with half as many parts.
         """
+
+        def near(point: Point) -> bool:
+            return -within <= point.value - self.goal <= max(within, OVER)
+
         point, share = self.point(np.ones(self.runs.many, bool)), 1 - LEFT
         self.goal = min(self.goal, point.value)
         while self.complete and (now := int(point.kept.sum())) > 1:
             many, kept = max(1, int(share * now)), point.kept.copy()
             kept[superfluous(point, many, self.goal)] = False
-            fewer = self.exchanged(self.point(kept), point.kept)
-            if abs(self.goal - fewer.value) <= within:
+            fewer = self.point(kept)
+            if not near(fewer):
+                fewer = self.exchanged(fewer, point.kept)
+            if near(fewer):
                 point = fewer
             elif many == 1:
                 break
