@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.lint import lint
 from circuitdsl.circuit.resolve import OtherTask, resolve
-from circuitdsl.circuit.shapes import TaskShape
+from circuitdsl.circuit.shapes import ModelShape, TaskShape
 from circuitdsl.errors import SPEC_WRONG, UsageError, UserError
 from circuitdsl.garbage import quickly
-from circuitdsl.language.diagnostics import Diagnostic, did_you_mean, has_errors, ordered, render_foremost, suggest
+from circuitdsl.language.diagnostics import (
+    Diagnostic,
+    did_you_mean,
+    has_errors,
+    listing,
+    ordered,
+    render_foremost,
+    suggest,
+)
 from circuitdsl.language.diagnostics import render as rendered
 from circuitdsl.language.parse import parse, read_source
 from circuitdsl.measurements import KINDS
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
     from circuitdsl.tasks.tokens import Token, Tokens
     from circuitdsl.verify.verify import Progress
 
+#: every task has its own prompts
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 #: circuits, and what is wrong with their file
 Resolved = tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]
 
@@ -52,6 +63,10 @@ class Spec:
     #: the model that it was resolved for, instead of its own, and whether its prompt files may lie elsewhere
     model: str | None = None
     allow_outside: bool = False
+    #: prompt files that take the place of the prompts of tasks, by their names
+    prompt_files: Mapping[str, str] = field(default_factory=dict)
+    #: the size of that model, where the caller knew it
+    shape: ModelShape | None = None
 
     def __repr__(self) -> str:
         """One line: the fields are the whole file, and everything that it says."""
@@ -206,48 +221,85 @@ def dumps(spec: Spec) -> str:
     return format_text(spec.text, spec.path)
 
 
-def load(name: str | Path, model: str | Path | None = None, *, allow_outside: bool = False) -> Spec:
+def load(
+    name: str | Path,
+    model: str | Path | None = None,
+    *,
+    allow_outside: bool = False,
+    shape: ModelShape | None = None,
+    prompt_files: Mapping[str, str | Path] = NO_FILES,
+) -> Spec:
     """Read, parse and resolve a spec; whatever is wrong with it stands in `diagnostics`.
 
     Args:
         name: a path, or the name of a shipped spec.
         model: checked against this model instead of the spec's own.
         allow_outside: prompt files may lie outside the spec's folder; for specs that you trust.
+        shape: the size of that model, where its name does not tell it.
+        prompt_files: by the names of tasks, files whose prompts take the place of those of the spec, such as prompts
+            that were held out.
+
+    Raises:
+        UsageError: the spec has no task of such a name.
     """
     path = find_spec(str(name))
     text, found = read_source(path)
-    return _resolved(text, path, tuple(found), model, allow_outside)
+    return _resolved(text, path, tuple(found), model, allow_outside, shape, prompt_files)
 
 
 def loads(
-    text: str, path: str | Path = "<text>", model: str | Path | None = None, *, allow_outside: bool = False
+    text: str,
+    path: str | Path = "<text>",
+    model: str | Path | None = None,
+    *,
+    allow_outside: bool = False,
+    shape: ModelShape | None = None,
+    prompt_files: Mapping[str, str | Path] = NO_FILES,
 ) -> Spec:
-    """Parse and resolve a spec given as text; raises `UsageError` where that is no text. Arguments as for `load`."""
+    """Parse and resolve a spec given as text; raises `UsageError` where that is no text. The rest is as for `load`."""
     if not isinstance(text, str):
         raise UsageError(f"loads takes the text of a spec, not {type(text).__name__}", hint="load reads a file")
-    return _resolved(text, path, (), model, allow_outside)
+    return _resolved(text, path, (), model, allow_outside, shape, prompt_files)
 
 
 def _resolved(
-    text: str, file: str | Path, found: tuple[Diagnostic, ...], wanted: str | Path | None, allow_outside: bool
+    text: str,
+    file: str | Path,
+    found: tuple[Diagnostic, ...],
+    wanted: str | Path | None,
+    allow_outside: bool,
+    shape: ModelShape | None,
+    prompt_files: Mapping[str, str | Path],
 ) -> Spec:
     """The spec of a text, for the wanted model or its own; `found` are what hinders reading it."""
     path, model = str(file), None if wanted is None else str(wanted)
+    files = {task: str(given) for task, given in prompt_files.items()}
     if found:
-        return Spec(path, text, (), found, model, allow_outside)
+        return Spec(path, text, (), found, model, allow_outside, files, shape)
     with quickly():
         syntax, problems = parse(text, path)
-        circuits, more = resolver(path, model, allow_outside)(syntax)
+        circuits, more = resolver(path, model, allow_outside, shape=shape, prompt_files=files)(syntax)
         more += lint(syntax, circuits, CATALOGUE, KINDS)
-    return Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside)
+    made = Spec(path, text, circuits, ordered([*problems, *more]), model, allow_outside, files, shape)
+    known = {use.name for circuit in circuits for use in circuit.tasks}
+    for task in files if made.ok else ():
+        if task not in known:
+            hint = f"its tasks are {listing(known)}" if known else "it has no task"
+            raise UsageError(f"{path} has no task {quoted(task)}{did_you_mean(suggest(task, known))}", hint)
+    return made
 
 
 def resolver(
-    path: str, model: str | None = None, allow_outside: bool = False, task: OtherTask | None = None
+    path: str,
+    model: str | None = None,
+    allow_outside: bool = False,
+    task: OtherTask | None = None,
+    prompt_files: Mapping[str, str] = NO_FILES,
+    shape: ModelShape | None = None,
 ) -> Callable[..., Resolved]:
-    """`resolve` for what the file at a path may say; for a model and a task, instead of those that it names."""
-    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path))
-    return partial(bound, model_override=model, allow_outside=allow_outside, task=task)
+    """`resolve` for what the file at a path may say; for a model, a task or prompts instead of those that it names."""
+    bound = partial(resolve, tasks=CATALOGUE, kinds=KINDS, files=_file_shape(path), prompt_files=prompt_files)
+    return partial(bound, model_override=model, allow_outside=allow_outside, task=task, shape=shape)
 
 
 def _file_shape(spec: str) -> Callable[[str], TaskShape | None]:

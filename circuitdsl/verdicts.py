@@ -1,4 +1,4 @@
-"""What can become of a claim: the four verdicts and their order."""
+"""What can become of a claim: the four verdicts and their order, and what these mean where one is expected to fail."""
 
 from __future__ import annotations
 
@@ -9,3 +9,24 @@ Verdict = Literal["holds", "fails", "undecided", "error"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "undecided", "error")
 #: of several parts, the one whose verdict comes first here decides about the whole
 WORST_FIRST: tuple[Verdict, ...] = ("fails", "error", "undecided", "holds")
+
+#: a verdict, or of a claim that is expected to fail: that it does not hold (`expected`), or that it does (`unexpected`)
+Outcome = Literal["holds", "expected", "fails", "unexpected", "undecided", "error"]
+#: in the order in which they are counted
+OUTCOMES: tuple[Outcome, ...] = ("holds", "expected", "fails", "unexpected", "undecided", "error")
+#: those that are as the spec says
+PASSES: frozenset[str] = frozenset({"holds", "expected"})
+#: the worst first, as of verdicts
+WORST_OUTCOMES: tuple[Outcome, ...] = ("fails", "unexpected", "error", "undecided", "expected", "holds")
+
+
+def outcome_of(verdict: Verdict, expected_to_fail: bool) -> Outcome:
+    """What a verdict means; an error stays an error, whatever is expected."""
+    if not expected_to_fail or verdict == "error":
+        return verdict
+    return "unexpected" if verdict == "holds" else "expected"
+
+
+def spoken(outcome: str) -> str:
+    """`unexpectedly holds`; the other outcomes are words."""
+    return "unexpectedly holds" if outcome == "unexpected" else outcome

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from circuitdsl.circuit.bounds import moves, within
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
-from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import Unit
@@ -26,6 +26,7 @@ class Arguments:
     source: list[s.Place] = field(default_factory=list)
     target: list[s.Place] = field(default_factory=list)
     arrows: int = 0
+    at: list[s.Place] = field(default_factory=list)
     others: list[s.Syntax] = field(default_factory=list)
 
     @property
@@ -46,6 +47,13 @@ def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
                 found.options.append(argument)
             case s.Place(name=name) if not found.sets and as_node(name):  # `knockout(MLP0)`: it names a node
                 found.sets.append(s.GroupRef(argument.span, name))
+            case s.NodesAt(nodes=nodes, at=at):
+                found.sets.append(nodes)
+                if found.at:
+                    found.others.append(at)
+                found.at += at.places
+            case s.Place() if found.at:
+                found.at.append(argument)
             case s.Place():
                 (found.target if found.arrows else found.source).append(argument)
             case s.PlaceArrow(source=source, target=target):
@@ -59,13 +67,13 @@ def sort_arguments(arguments: Iterable[s.Argument]) -> Arguments:
     return found
 
 
-def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments) -> Members | None:
-    """The nodes of `NAME(GROUP, …)`."""
+def group_argument(scope: Scope, measurement: s.Measurement, found: Arguments, kind: Kind = "nodes") -> Members | None:
+    """The nodes of `NAME(GROUP, …)`, which takes nodes of a kind."""
     if not found.sets:
         name = measurement.name.text
         scope.sink.error("E084", f"{name} needs a group or nodes: {name}(mover …)", measurement.span)
         return None
-    return evaluate(scope, found.nodes)
+    return evaluate(scope, found.nodes, kind)
 
 
 def heads_argument(
@@ -73,7 +81,7 @@ def heads_argument(
 ) -> tuple[Node, ...] | None:
     """The heads of `NAME(GROUP)`, which takes nothing else but positions; None after a diagnostic was emitted."""
     right = refuse_others(scope, measurement, found, positions=positions, options=False)
-    members = group_argument(scope, measurement, found)
+    members = group_argument(scope, measurement, found, "heads")
     if members is None:
         return None
     if parts := [str(node) for node in members if node.is_part]:
@@ -118,9 +126,11 @@ def positions_argument(scope: Scope, places: Iterable[s.Place]) -> Positions | N
     return complete(dict.fromkeys(map(scope.position, places)))
 
 
-def refuse_others(scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool) -> bool:
-    """Whether there is no argument of a kind that the measurement does not take."""
-    strange = [*found.others, *(() if positions else (*found.source, *found.target))]
+def refuse_others(
+    scope: Scope, measurement: s.Measurement, found: Arguments, positions: bool, options: bool, at: bool = False
+) -> bool:
+    """Whether there is no argument of a kind that the measurement does not take; `at` says where nodes are replaced."""
+    strange = [*found.others, *(() if positions else (*found.source, *found.target)), *(() if at else found.at)]
     for argument in strange:
         scope.sink.error("E084", f"{measurement.name.text} takes no argument like this", argument.span)
     unknown = [] if options else found.options
@@ -168,9 +178,11 @@ def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, hi
     return within(scope, expect.relation, unit, "value", name, low, high)
 
 
-def sites_of(scope: Scope, members: Members, span: Span) -> tuple[Site, ...] | None:
-    """Where nodes are replaced: at their positions, or everywhere."""
+def sites_of(scope: Scope, members: Members, span: Span, at: Iterable[s.Place] = ()) -> tuple[Site, ...] | None:
+    """Where nodes are replaced: at the given positions, else at their own, or everywhere."""
     if LOGITS in members:
         scope.sink.error("E076", "logits writes nothing: it cannot be knocked out", span)
         return None
-    return tuple(Site(node, place) for node, places in members.items() for place in places or (EVERYWHERE,))
+    if (given := scope.places(s.At(span, tuple(at)))) is None:
+        return None
+    return tuple(Site(node, place) for node, places in members.items() for place in given or places or (EVERYWHERE,))

@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
-from circuitdsl.circuit.changes import EdgePatch
+from circuitdsl.circuit.changes import EdgePatch, PathPatch
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
+from circuitdsl.circuit.path_arrows import resolve_path
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.circuit.vocabulary import METRICS, Unit
 from circuitdsl.language import syntax as s
@@ -23,15 +24,19 @@ _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters
 
 
 def resolve_claim(
-    scope: Scope, parts: tuple[s.ClaimPart, ...], direction: Direction = "noise", own: EdgePatch | None = None
+    scope: Scope,
+    parts: tuple[s.ClaimPart, ...],
+    direction: Direction = "noise",
+    own: EdgePatch | PathPatch | None = None,
 ) -> tuple[Test, ...] | None:
     """The tests of a claim on a patch; None where one is wrong, after a diagnostic was emitted.
 
     Args:
         direction: which run is patched. The edges of `stronger than` are patched in the same run, so that both changes
             start from one run.
-        own: the edges that the claim is about. Those of `stronger than` follow their protocol unless they name one: an
-            effect via MLPs is no measure of a direct one. Without them it is the one at this place in the file.
+        own: the edges or the path that the claim is about. Edges of `stronger than` follow their protocol unless they
+            name one: an effect via MLPs is no measure of a direct one. Without them it is the one at this place in the
+            file.
     """
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
@@ -42,18 +47,36 @@ def resolve_claim(
                 tests.append(within(scope, relation, "effect", "effect", "effect"))
             case s.Bound(relation=relation):
                 tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
-            case s.Stronger(edge=edge):
-                patch = resolve_edge(scope, edge, own.via_mlps if own else scope.via_mlps, direction)
-                if patch and own and (patch.edge_set, patch.via_mlps) == (own.edge_set, own.via_mlps):
-                    scope.sink.error("E086", "no edge is stronger than itself", part.span)
-                name = f"{edge.sender} -> {edge.receiver}"
-                tests.append(None if patch is None else Stronger(patch, name))
+            case s.Stronger():
+                tests.append(_stronger(scope, part, direction, own))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
     for one, other in _EXCLUSIVE if len(words) > 1 else ():
         if one in words and other in words:
             scope.sink.error("E086", f"'{one}' and '{other}' exclude each other", parts[0].span.to(parts[-1].span))
             break
     return complete(tests)
+
+
+def _stronger(
+    scope: Scope, part: s.Stronger, direction: Direction, own: EdgePatch | PathPatch | None
+) -> Stronger | None:
+    """What a claim is compared with: other edges, or another path."""
+    other = part.edge
+    if isinstance(other, s.Path):
+        if direction == "denoise":
+            message = "a path is not denoised: both must be patched in one run"
+            scope.sink.error("E086", message, other.span, "compare it with an edge")
+            return None
+        path = resolve_path(scope, other)
+        if path and isinstance(own, PathPatch) and path.edge_sets == own.edge_sets:
+            scope.sink.error("E086", "no path is stronger than itself", part.span)
+        return None if path is None else Stronger(path, str(other))
+    via_mlps = own.via_mlps if isinstance(own, EdgePatch) else scope.via_mlps and own is None
+    patch = resolve_edge(scope, other, via_mlps, direction)
+    same = patch and isinstance(own, EdgePatch) and (patch.edge_set, patch.via_mlps) == (own.edge_set, own.via_mlps)
+    if same:
+        scope.sink.error("E086", "no edge is stronger than itself", part.span)
+    return None if patch is None else Stronger(patch, f"{other.sender} -> {other.receiver}")
 
 
 def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:

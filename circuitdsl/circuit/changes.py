@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -64,7 +65,68 @@ class NodePatch:
         return tuple(site.position for site in self.sites)
 
 
-Patch = EdgePatch | NodePatch
+@dataclass(frozen=True)
+class PathPatch:
+    """A path along which a change goes, and along nothing else (semantics: path).
+
+    Attributes:
+        arrows: the edges of each arrow, which go together; the receivers of one are the senders of the next.
+    """
+
+    arrows: tuple[EdgePatch, ...]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The pairs of all arrows."""
+        return tuple(member for arrow in self.arrows for member in arrow.members)
+
+    @cached_property
+    def edge_sets(self) -> tuple[frozenset[Edge], ...]:
+        return tuple(arrow.edge_set for arrow in self.arrows)
+
+    @cached_property
+    def positions(self) -> Positions:
+        """The positions of its edges, each once."""
+        return tuple(dict.fromkeys(position for arrow in self.arrows for position in arrow.positions))
+
+    def chains(self) -> Iterator[Chain]:
+        """Every chain of single nodes, in the order in which the spec lists them."""
+        yield from self._chains((), 0)
+
+    def _chains(self, links: tuple[Member, ...], arrow: int) -> Iterator[Chain]:
+        if arrow == len(self.arrows):
+            yield Chain(links)
+            return
+        for member in self.arrows[arrow].members:
+            if not links or links[-1].receiver == member.sender:
+                yield from self._chains((*links, member), arrow + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One chain of single nodes along a path; its last arrow is what a pair of an edge is."""
+
+    links: tuple[Member, ...]
+
+    @property
+    def sender(self) -> str:
+        """All of it before the last arrow."""
+        first, *rest = (str(link) for link in self.links[:-1])
+        return " -> ".join((first, *(link.partition(" -> ")[2] for link in rest)))
+
+    @property
+    def receiver(self) -> Node:
+        return self.links[-1].receiver
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return self.links[-1].edges
+
+    def __str__(self) -> str:
+        return f"{self.sender} -> {str(self.links[-1]).partition(' -> ')[2]}"
+
+
+Patch = EdgePatch | PathPatch | NodePatch
 
 
 @dataclass(frozen=True, slots=True)

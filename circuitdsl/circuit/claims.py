@@ -6,8 +6,10 @@ say the same, on whatever line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.changes import Condition, Intervention, Member
@@ -36,9 +38,18 @@ class Claim:
     #: of an `expect` line, the measurement as written
     about: str = field(default="", compare=False)
     citation: str | None = None
+    #: why the spec expects that it does not hold; None where it is to hold
+    expected_to_fail: str | None = None
     under: Condition | None = None
+    #: the strata of prompts that it is about, as written (a star stands for any text); none for all
+    strata: tuple[str, ...] = ()
     #: whether the statement names a head or an MLP itself, not only groups
     lone_nodes: bool = field(default=False, compare=False)
+
+    def asks_of(self, stratum: str) -> bool:
+        """Whether it is about the prompts of a stratum."""
+        patterns = (".*".join(map(re.escape, name.split("*"))) for name in self.strata)
+        return not self.strata or any(re.fullmatch(pattern, stratum, re.DOTALL) for pattern in patterns)
 
     def answers_to(self, name: str) -> bool:
         """Whether a claim is meant by this: its id, or its line in the spec."""
@@ -49,7 +60,8 @@ class Claim:
 class TaskUse:
     """A task as the spec asks for it. `generator` names a registered task; `file` a prompt file.
 
-    `chat`: the prompts of a file are turns, which the chat template of the model writes down.
+    `chat`: the prompts of a file are turns, which the chat template of the model writes down. `instead`: the prompt
+    file that the user has named in the place of the spec's own prompts, as it was written; empty where there is none.
     """
 
     name: str
@@ -61,7 +73,14 @@ class TaskUse:
     bos: bool | None = None
     chat: bool = False
     options: tuple[tuple[str, str | int], ...] = ()
+    instead: str = ""
     line: int = field(default=0, compare=False)
+
+    def with_prompts_of(self, file: str) -> TaskUse:
+        """The task of that name with the prompts of a file, named from the current folder."""
+        return replace(
+            self, generator=None, file=str(Path(file).absolute()), corrupt=None, options=(), chat=False, instead=file
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,8 @@ class Circuit:
     license: str | None = None
     margin: float = 0.01
     interventions: tuple[Intervention, ...] = ()
+    #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
+    counted: tuple[int, int] | None = None
     path: str = ""
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
@@ -124,7 +145,8 @@ class Circuit:
         - `positions`: where it acts, as text; `outside`: whether it is in control groups only.
 
         Edges run from sender to receiver, one for each input and position of each claim, and have the attributes
-        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words) and `via_mlps`.
+        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words), `via_mlps`, and
+        `path` (whether it is an arrow of a path, all of which the claim is about).
         """
         import networkx
 
@@ -153,6 +175,7 @@ class Circuit:
                 "line": claim.line,
                 "test": " and ".join(map(str, claim.tests)),
                 "via_mlps": getattr(claim.measurement.patch, "via_mlps", False),
+                "path": claim.kind == "path",
             }
             for edge in member.edges:
                 ends = (str(edge.sender), str(edge.receiver.node))
@@ -160,9 +183,11 @@ class Circuit:
         return made
 
     def own_edges(self) -> Iterator[Edge]:
-        """The edges of the circuit: those of every edge claim that is not `negligible`."""
+        """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`."""
         for claim, member in self.edges():
-            if claim.kind == "edge" and not any(isinstance(test, Negligible) for test in claim.tests):
+            stream = member.sender.kind == "resid"  # a sum of what others write, which is no node of the circuit
+            negligible = any(isinstance(test, Negligible) for test in claim.tests)
+            if claim.kind in ("edge", "path") and not stream and not negligible:
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:
@@ -196,7 +221,7 @@ class Membership:
 
 
 def membership(circuit: Circuit) -> Membership:
-    """The circuit: every group not marked `outside`, and every edge whose claim is not `negligible`.
+    """The circuit: every group not marked `outside`, and every edge or path whose claim is not `negligible`.
 
     An edge brings the nodes at its ends where they act for it: its sender where it writes, and a receiver of `.q` or an
     MLP where it reads (where a receiver of `.k` or `.v` acts, an edge does not say). Nodes of control groups are out,

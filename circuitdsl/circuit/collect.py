@@ -46,7 +46,7 @@ def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> 
     if isinstance(block, s.WhenPatched):
         patch = resolve_edge(scope, block.edge, scope.via_mlps)
     elif (members := evaluate(scope, block.nodes)) is not None:
-        sites = sites_of(scope, members, block.nodes.span)
+        sites = sites_of(scope, members, block.nodes.span, block.at.places if block.at else ())
         patch = None if sites is None else NodePatch(sites)
     return None if patch is None else Condition(patch, block.span.line, block.text)
 
@@ -125,7 +125,7 @@ class Claims:
         each = bool(getattr(statement, "each", False))
         pairs = len(measurement.members) if each else 0
         if tasks is not None and scope.affords(5 * len(tasks) * pairs, statement.span):
-            citation = getattr(statement, "citation", None)
+            citation, gap, where = (getattr(statement, name, None) for name in ("citation", "gap", "where"))
             claim = Claim(
                 id=number,
                 line=statement.span.line,
@@ -138,8 +138,10 @@ class Claims:
                 tasks=tasks,
                 about=str(statement.measurement) if isinstance(statement, s.Expect) else "",
                 citation=citation.text if citation else None,
+                expected_to_fail=gap.reason.text if gap else None,
                 under=under,
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Mlp), None) is not None,
+                strata=_strata(scope, where, bool(tasks)),
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:
@@ -198,3 +200,16 @@ class Claims:
             wanted = ", ".join(dict.fromkeys(p.name for p in positions))
             message = f"no task defines all of {wanted} ({has})"
         scope.sink.error("E092", message, where.span)
+
+
+def _strata(scope: Scope, where: s.Where | None, on_prompts: bool) -> tuple[str, ...]:
+    """The names of strata as written; a diagnostic is emitted where there is nothing to choose from."""
+    if where is None:
+        return ()
+    if not on_prompts:
+        help = "leave it out: only claims that are checked on a task's prompts have strata"
+        scope.sink.error("E095", "this is measured on no task's prompts, so that there are no strata", where.span, help)
+    for text in where.strata:
+        if not text.text.strip():
+            scope.sink.error("E095", "a stratum has a name", text.span, 'write: where stratum "ABBA*"')
+    return tuple(dict.fromkeys(text.text for text in where.strata))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from circuitdsl.circuit.changes import EdgePatch
+from circuitdsl.circuit.changes import EdgePatch, PathPatch
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]
@@ -88,9 +88,9 @@ class Composed(_Bounded):
 
 @dataclass(frozen=True, slots=True)
 class Stronger:
-    """The change of the metric is larger in size than that of other edges, patched in the same direction."""
+    """The change of the metric is larger in size than that of other edges, or of a path, in the same direction."""
 
-    patch: EdgePatch
+    patch: EdgePatch | PathPatch
     name: str
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from circuitdsl.circuit.changes import EdgePatch, Member
-from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
     EVERYWHERE,
@@ -85,11 +85,15 @@ def resolve_edge(
 # --- sender and receiver --------------------------------------------------------------------------
 
 
-def ends_of(scope: Scope, edge: s.Edge) -> Ends | None:
-    """Sender and receiver with their nodes; None where one of them is wrong, after a diagnostic was emitted."""
-    senders = evaluate(scope, edge.sender) if _unlisted(scope, edge.sender, "") else None
+def ends_of(scope: Scope, edge: s.Edge, kind: Kind = "nodes") -> Ends | None:
+    """Sender and receiver with their nodes; None where one of them is wrong, after a diagnostic was emitted.
+
+    Args:
+        kind: what it may join.
+    """
+    senders = evaluate(scope, edge.sender, kind) if _unlisted(scope, edge.sender, "") else None
     inner, port, right = _receiver(scope, edge.receiver)
-    receivers = evaluate(scope, inner) if right else None
+    receivers = evaluate(scope, inner, "heads" if port else kind) if right else None
     if senders is None or receivers is None:
         return None
     # an edge that does not say where takes it from a control group as well where nothing else says
@@ -152,6 +156,9 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
         error("E070", message, edge.receiver.span, help)
+    elif stream := next((node for node in ends.receivers if node.kind == "resid"), None):
+        message = f"{stream} is a sum of what is written before: it reads nothing, so nothing is sent to it"
+        error("E070", message, edge.receiver.span, f"to replace what it is, write: expect knockout({stream} at …)")
     elif EMBED in ends.receivers:
         error("E070", "embed only writes: nothing is sent to it", edge.receiver.span)
     if LOGITS in ends.senders:
@@ -177,7 +184,8 @@ def pairs_of(scope: Scope, ends: Ends) -> list[tuple[Node, Node]]:
     for a, b in product(ends.senders, ends.receivers):
         (pairs if a.stage(parallel) < b.stage(parallel) else missing).append((a, b))
     if not pairs:
-        scope.sink.error("E070", _why_none(ends, missing, parallel), ends.edge.span)
+        help = "what is sent goes up: a sender must be earlier than its receiver"
+        scope.sink.error("E070", _why_none(ends, missing, parallel), ends.edge.span, help)
     elif missing:
         names = listing(f"{a} -> {b}" for a, b in missing)
         message = f"{len(missing)} of {count} pairs cannot exist and are left out: {names}"
@@ -191,6 +199,9 @@ def _why_none(ends: Ends, missing: list[tuple[Node, Node]], parallel: bool) -> s
     (a, b) = missing[0]
     if a == b:
         return f"{ends.name}: a node does not read what it writes"
+    if a.kind == "resid":
+        most = Node("resid", b.layer) if b.layer else EMBED
+        return f"{ends.name}: {a} holds what layer {a.known_after} writes; of the streams, {b} reads {most} at the most"
     if a.layer == b.layer and a.stage(parallel) == b.stage(parallel):
         beside = "" if a.kind == b.kind else ", where attention and MLP stand side by side"
         return f"{ends.name}: sender and receiver are in the same layer{beside}"
@@ -235,14 +246,14 @@ def _positions(scope: Scope, ends: Ends, a: Node, b: Node, at: Positions) -> Pos
         return reads if b == LOGITS or not at else writes
     if not scope.affords(len(writes) * len(reads), ends.edge.span):
         return None
-    met = tuple(p for p in writes if any(_may_be_one(p, r) for r in reads))
+    met = tuple(p for p in writes if any(may_be_one(p, r) for r in reads))
     if met and not (at and len(met) < len(at)):
         return met
     _report_mismatch(scope, ends, b, reads, tuple(p for p in writes if p not in met))
     return None
 
 
-def _may_be_one(a: Position, b: Position) -> bool:
+def may_be_one(a: Position, b: Position) -> bool:
     """Whether two positions can be one token: ANSWER, say, may stand where the task's IO does."""
     names = {a.name, b.name}
     return a == b or ("END" not in names and not names.isdisjoint(GENERAL_POSITIONS))
@@ -303,7 +314,7 @@ def _warn_of_other_places(scope: Scope, ends: Ends, at: Positions, negligible: b
 def _elsewhere(at: Iterable[Position], acts: Collection[Position]) -> tuple[Position, ...]:
     """The positions that are surely none of those at which something acts."""
     known = EVERYWHERE not in acts
-    return tuple(p for p in at if known and p != EVERYWHERE and not any(_may_be_one(p, place) for place in acts))
+    return tuple(p for p in at if known and p != EVERYWHERE and not any(may_be_one(p, place) for place in acts))
 
 
 def is_before(scope: Scope, early: Position, late: Position) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from circuitdsl.circuit.claims import Group
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
@@ -12,18 +13,32 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing, shorten
 from circuitdsl.language.syntax_errors import as_node
 
+#: what a list is of: heads, MLPs, or both
+Kind = Literal["heads", "mlps", "nodes"]
 #: groups that are defined through one another, and members of the wrong kind that are named
 MAX_CHAIN, MAX_WRONG = 100, 50
 
 
-def evaluate(scope: Scope, node: s.Set) -> Members | None:
-    """The nodes of a set in the order written; None after a diagnostic was emitted."""
+def evaluate(scope: Scope, node: s.Set, kind: Kind = "nodes") -> Members | None:
+    """The nodes of a set in the order written; None after a diagnostic was emitted.
+
+    Args:
+        kind: what `all` is all of.
+    """
     match node:
-        case s.Head() | s.Mlp() | s.Special():
+        case s.Head() | s.Mlp() | s.Resid() | s.Special():
             if scope.itself is not None and isinstance(node, s.Special) and node.name == "self":
                 return dict(scope.itself)
             found = scope.node(node)
-            return None if found is None else {found: scope.homes.get(found) or scope.homes.get(found.whole)}
+            return None if found is None else {found: _home(scope, found)}
+        case s.Layer(layer=layer):
+            shape = scope.sized(node)
+            if shape is None or not scope.in_range(Node("head", layer, 0), node.span):
+                return None
+            return _every(scope, node, "heads", shape.n_heads, range(layer, layer + 1))
+        case s.GroupRef(name="all") if "all" not in scope.definitions:
+            shape = scope.sized(node)
+            return None if shape is None else _every(scope, node, kind, shape.n_heads, range(shape.n_layers))
         case s.GroupRef(name=name) if scope.itself is not None and name in scope.roles:
             if not scope.affords(len(scope.definitions), node.span):
                 return None
@@ -38,25 +53,44 @@ def evaluate(scope: Scope, node: s.Set) -> Members | None:
             scope.unknown_group(node)
             return None
         case s.Items(members=members):
-            return _combine(scope, node, ("+",) * len(members), members)
+            return _combine(scope, node, ("+",) * len(members), members, kind)
         case s.Sum(signs=signs, operands=operands):
-            return _combine(scope, node, signs, operands)
+            return _combine(scope, node, signs, operands, kind)
         case s.Brackets(inner=inner):
-            return evaluate(scope, inner)
+            return evaluate(scope, inner, kind)
     message = f"'.{node.port.text}' stands only at the end of an edge's receiver"
     head = as_node(str(node))
     scope.sink.error("E071", message, node.span if head else node.port.span, meant=head)
     return None
 
 
-def _combine(scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s.Set, ...]) -> Members | None:
+def _home(scope: Scope, node: Node) -> Positions | None:
+    """Where a node acts that is named alone."""
+    return scope.homes.get(node) or scope.homes.get(node.whole)
+
+
+def _every(scope: Scope, written: s.Set, kind: Kind, n_heads: int, layers: range) -> Members | None:
+    """Every node of a kind in some layers, as if each were written out."""
+    if not scope.affords(len(layers) * (n_heads + 1), written.span):
+        return None
+    heads = range(n_heads) if kind != "mlps" else ()
+    found: list[Node] = []
+    for layer in layers:
+        found += [Node("head", layer, head) for head in heads]
+        found += [Node("mlp", layer)] * (kind != "heads")
+    return {node: _home(scope, node) for node in found}
+
+
+def _combine(
+    scope: Scope, whole: s.Set, signs: Iterable[str], operands: tuple[s.Set, ...], kind: Kind
+) -> Members | None:
     """Union and difference from left to right; every operand is looked at, so that all mistakes are found."""
     found: Members = {}
     by_name: dict[Node, str] = {}
     named: set[str] = set()
     wrong = False
     for sign, operand in zip(signs, operands, strict=True):
-        members = evaluate(scope, operand)
+        members = evaluate(scope, operand, kind)
         if members is None or not scope.affords(5 * len(members if sign == "+" else found), operand.span):
             wrong = True
         elif sign == "+":
@@ -85,9 +119,9 @@ def _named_twice(
     twice = None
     if name in named:
         twice = f"{name} is named twice"
-    elif isinstance(operand, s.Head | s.Mlp) and next(iter(members)) in found:
+    elif isinstance(operand, s.Head | s.Mlp | s.Resid) and next(iter(members)) in found:
         twice = f"{name} is named twice: it is in {by_name[next(iter(members))]}"
-    elif isinstance(operand, s.GroupRef):
+    elif isinstance(operand, s.GroupRef | s.Layer):
         again = [node for node in members if by_name.get(node) == str(node)]
         if again:
             twice = f"{again[0]} is named twice: it is in {name}"
@@ -120,7 +154,7 @@ def resolve_group(scope: Scope, group: s.Group) -> Members | None:
     """The members of a group with their positions: the group's own, or those its parts have."""
     name = group.name.text
     scope.resolving[name] = None
-    members = evaluate(scope, group.members)
+    members = evaluate(scope, group.members, group.kind)  # type: ignore[arg-type]
     scope.resolving.pop(name)
     for extra in group.at[1:]:
         scope.sink.error("E054", "a second 'at'; several positions are written: at S1, S2", extra.span)
@@ -138,7 +172,8 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     """Whether all members are of the kind that the group lists; `nodes` lists any."""
     kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
     wrong = [node for node in members if kind and node.kind != kind]
-    places = {str(p): p.span for p in reversed([*s.walk(group.members)]) if isinstance(p, s.Head | s.Mlp | s.Special)}
+    written = s.walk_to(group.members, s.Head, s.Mlp, s.Resid, s.Special)
+    places = {str(part): part.span for part in reversed([*written])}
     for node in wrong[:MAX_WRONG]:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
         where = places.get(str(node), group.members.span)

@@ -10,7 +10,7 @@ from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import ModelUse, TaskUse
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.shapes import TaskShape
-from circuitdsl.circuit.vocabulary import FILE_OPTIONS, MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
+from circuitdsl.circuit.vocabulary import COUNT, FILE_OPTIONS, MAX_PROMPTS, METRICS, TASK_OPTIONS, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Sink, listing, shorten
 
@@ -130,11 +130,18 @@ def metric_of(sink: Sink, name: s.Word, entries: Entries) -> Metric | None:
             sink.error("E054", f"'{key.text}' is given twice", key.span)
         allowed = shape.options[key.text]
         text = value.text if value is not None else ""
-        if not allowed and value is not None:
+        if allowed is COUNT:
+            if value is None:
+                sink.error("E047", f"{key.text} is a number: {key.text} = 5", key.span)
+            else:
+                text = str(_whole(sink, key.text, value, 1, MAX_PROMPTS, 1))
+        elif not allowed and value is not None:
             sink.error("E047", f"{key.text} takes no value", value.span)
         elif allowed and text not in allowed:
             sink.error("E047", f"{key.text} is {' or '.join(allowed)}", (value or key).span)
         options[key.text] = text
+    if len(both := [key for key in shape.apart if key in options]) > 1:
+        sink.error("E047", f"{' and '.join(both)} exclude each other: {name.text} takes one of them", name.span)
     return Metric(name.text, tuple(options.items())) if len(sink.found) == errors else None
 
 

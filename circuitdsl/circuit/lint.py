@@ -76,7 +76,7 @@ def _lines(statements: Iterable[s.Statement]) -> Iterator[s.Statement]:
 
 
 #: what a claim is, apart from what it is about
-_WORDING = frozenset({"id", "text", "tests", "margin", "tasks", "citation", "measurement", "each"})
+_WORDING = frozenset({"id", "text", "tests", "margin", "tasks", "citation", "expected_to_fail", "measurement", "each"})
 #: the other fields of a claim: its kind, the condition it stands under, …
 _ABOUT = attrgetter(*[each.name for each in fields(Claim) if each.compare and each.name not in _WORDING])
 
@@ -119,7 +119,7 @@ def _contradicting(circuit: Circuit, subjects: Iterable[Subject], spans: Mapping
     stated: dict[tuple[Hashable, str], tuple[list[Claim], Allowed]] = {}
     for claim, _, pairs in subjects:
         span, says = spans.get(claim.line), _allowed(claim, signs)
-        if span is None or not says:
+        if span is None or not says or claim.expected_to_fail is not None:
             continue
         if not all(says.values()):
             sink.warning("W002", "this claim contradicts itself: no value fits all that it says", span)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-NodeKind = Literal["embed", "head", "mlp", "logits"]
+NodeKind = Literal["embed", "head", "mlp", "resid", "logits"]
 Port = Literal["q", "k", "v", "in"]
 #: the inputs of a head
 QKV: tuple[Port, ...] = ("q", "k", "v")
@@ -23,6 +23,7 @@ Ablation = Literal["corrupt", "mean", "zero"]
 class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
+    `resid` is the stream as it enters a layer: the sum of all terms written before. The last one enters the final norm.
     `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
     """
 
@@ -32,9 +33,9 @@ class Node(NamedTuple):
     index: int = -1  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        if self.kind not in ("head", "mlp"):
+        if self.kind not in _PREFIX:
             return self.kind
-        name = f"{self.layer}.{self.head}" if self.kind == "head" else f"m{self.layer}"
+        name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
         return f"{name}[{self.index}]" if self.is_part else name
 
     @property
@@ -54,9 +55,21 @@ class Node(NamedTuple):
         """
         if self.kind in ("head", "mlp"):
             return 2 * self.layer + (self.kind == "mlp" and not parallel)
+        if self.kind == "resid":
+            return 2 * self.layer - 1
         return -1 if self.kind == "embed" else float("inf")
 
+    @property
+    def known_after(self) -> int:
+        """The layer after which all of it is written; -1 for what stands before the first."""
+        return self.layer - (self.kind == "resid")
 
+    def holds(self, other: Node) -> bool:
+        """Whether it is a residual stream in which another node's term is: one that is written before its layer."""
+        return self.kind == "resid" and self != other != LOGITS and other.known_after < self.layer
+
+
+_PREFIX = {"head": "", "mlp": "m", "resid": "resid"}
 EMBED = Node("embed")
 LOGITS = Node("logits")
 

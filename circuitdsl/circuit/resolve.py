@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
@@ -20,7 +21,15 @@ from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.roles import Body, Imports, body_of, check_names
 from circuitdsl.circuit.scope import Scope, Work
-from circuitdsl.circuit.shapes import TaskShape, near, shape_of
+from circuitdsl.circuit.shapes import (
+    ANY_MODEL,
+    ModelShape,
+    TaskShape,
+    at_hand,
+    large_enough,
+    near,
+    shape_of,
+)
 from circuitdsl.circuit.vocabulary import ROLES, Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Sink, ordered
@@ -51,6 +60,8 @@ def resolve(
     known: Mapping[int, Claim] | None = None,
     allow_outside: bool = False,
     task: OtherTask | None = None,
+    shape: ModelShape | None = None,
+    prompt_files: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[tuple[Circuit, ...], tuple[Diagnostic, ...]]:
     """The circuits of a file, and what is wrong with it.
 
@@ -64,10 +75,13 @@ def resolve(
             Such a circuit is no spec that is reported: it has no `meaning`.
         allow_outside: prompt files may lie outside the folder of the file.
         task: resolve for this task instead of those that the file names.
+        shape: the size of the model, where the caller knows it.
+        prompt_files: files whose prompts take the place of those of the tasks of these names.
     """
     sink = Sink()
     used = Imports(syntax.path, kinds, sink)
-    file = _File(syntax, tasks, kinds, model_override, files, sink, used, known, allow_outside, task)
+    how = (known, allow_outside, task, shape, prompt_files)
+    file = _File(syntax, tasks, kinds, model_override, files, sink, used, *how)
     _split(file)
     _resolve_shared(file)
     circuits = tuple(_circuit(part, file) for part in file.parts)
@@ -110,6 +124,8 @@ def _used_circuits(file: _File, wanted: set[str]) -> dict[str, Circuit]:
             model_override=file.model_override,
             allow_outside=file.allow_outside,
             task=file.task,
+            shape=file.shape,
+            prompt_files=file.prompt_files,
         )
         new = [each for each in wrong if each.code != "E032"]  # what it uses was read already
         file.used.refuse(new, syntax.path, line)
@@ -148,6 +164,8 @@ class _File:
     known: Mapping[int, Claim] | None
     allow_outside: bool
     task: OtherTask | None
+    shape: ModelShape | None
+    prompt_files: Mapping[str, str]
     before: list[s.Statement] = field(default_factory=list)
     shared: list[s.Statement] = field(default_factory=list)
     parts: list[_Part] = field(default_factory=list)
@@ -254,6 +272,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         notes=tuple(i.text.text for i in infos if i.kind == "note"),
         license=licenses[-1] if licenses else None,
         margin=scope.margin,
+        counted=scope.counted,
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         sha256=file.used.sha256(file.syntax.text),
@@ -278,13 +297,24 @@ def _model(scope: Scope, file: _File, part: _Part) -> ModelUse | None:
     use = model_use(scope.sink, statement) if statement else None
     if override is not None:
         # the file does not name this model: whoever loads it reports what is wrong with it
-        scope.model, _ = shape_of(override)
+        scope.model, scope.model_name = file.shape or shape_of(override)[0], override
+        scope.size = cache(partial(_any_size, file) if override == ANY_MODEL else partial(at_hand, override))
         return ModelUse(override, None, use.line if use else 0)
+    if statement and use:
+        scope.model_name = use.name.strip()
     if statement and use and use.name.strip():
         scope.model, problem = shape_of(near(use.name, file.syntax.path))
+        scope.size = cache(partial(at_hand, use.name, use.revision))
         if problem:
             scope.sink.error("E062", problem, statement.name.span)
+            scope.model_name = ""
     return use
+
+
+def _any_size(file: _File) -> ModelShape:
+    """A size at which every node of a file exists, whatever model it is verified on."""
+    nodes = [node for each in file.syntax.statements for node in s.walk_to(each, s.Head, s.Layer, s.Mlp, s.Resid)]
+    return large_enough((getattr(node, "layer", 0), getattr(node, "head", 0)) for node in nodes)
 
 
 def _tasks(scope: Scope, file: _File, part: _Part) -> None:
@@ -299,6 +329,8 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
             if not isinstance(statement, s.Task):
                 continue
             use, name = task_use(scope.sink, statement, file.tasks), statement.name or statement.generator
+            if use and (given := file.prompt_files.get(use.name)):
+                use = use.with_prompts_of(given)
             if use is None or not _may_be_read(scope, file, use, statement):
                 scope.tasks_broken = True
                 scope.broken.add(name.text)
@@ -320,7 +352,8 @@ def _tasks(scope: Scope, file: _File, part: _Part) -> None:
 def _may_be_read(scope: Scope, file: _File, use: TaskUse, statement: s.Task) -> bool:
     """Whether a task has no prompt file, or one that may be opened; else a diagnostic was emitted."""
     folder = Path(file.syntax.path).parent
-    problem = leaves(use.file, folder, folder) if use.file and not file.allow_outside else None
+    trusted = file.allow_outside or use.instead
+    problem = leaves(use.file, folder, folder) if use.file and not trusted else None
     if problem:
         message = f"{problem}: a prompt file lies in the spec's own folder or below"
         scope.sink.error(

@@ -62,7 +62,9 @@ def check_names(scope: Scope, role: s.Role) -> None:
     }
     for part in s.walk(role):
         match part:
-            case s.GroupRef(name=name) if not (part.span in options or name in scope.roles or scope.imports):
+            case s.GroupRef(name=name) if not (
+                part.span in options or name in scope.roles or name == "all" or scope.imports
+            ):
                 scope.sink.unknown(
                     "E041", "role", name, part.span, scope.roles, " (the checks of a role name roles, not groups)"
                 )

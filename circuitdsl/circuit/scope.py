@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from circuitdsl.brief import quoted
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Node, Position, Positions
-from circuitdsl.circuit.shapes import ModelShape, TaskShape
+from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic, Fix, Sink, Span, listing, shorten, suggest
@@ -62,6 +63,12 @@ class Scope:
     #: shared by the circuits of a file
     work: Work = field(default_factory=Work)
     model: ModelShape | None = None
+    #: finds the model's size where that is not known without its files; asked where a set depends on it
+    size: Callable[[], ModelShape | None] = lambda: None
+    #: the model as its line names it; None where there is none, and empty where that was reported as wrong
+    model_name: str | None = None
+    #: the layers and heads a layer that sets were counted in
+    counted: tuple[int, int] | None = None
     tasks: list[TaskUse] = field(default_factory=list)
     #: what is known of each task; a file's tasks are not known here, and may define any position
     shapes: dict[str, TaskShape | None] = field(default_factory=dict)
@@ -84,6 +91,7 @@ class Scope:
     #: groups being worked out, in order
     resolving: dict[str, None] = field(default_factory=dict)
     no_task_reported: bool = False
+    no_size_reported: bool = False
     #: edges that were worked out already, with what was warned of: one edge may stand in many lines
     effects: dict[Hashable, tuple[EdgePatch, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     #: `edges via mlps` counts from its line on
@@ -162,13 +170,15 @@ class Scope:
             found[position] = None
         return complete(found)
 
-    def node(self, written: s.Head | s.Mlp | s.Special) -> Node | None:
+    def node(self, written: s.Head | s.Mlp | s.Resid | s.Special) -> Node | None:
         """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
         match written:
             case s.Head(layer=layer, head=head, index=index):
                 node = Node("head", layer, head, -1 if index is None else index)
             case s.Mlp(layer=layer, index=index):
                 node = Node("mlp", layer, index=-1 if index is None else index)
+            case s.Resid(layer=layer):
+                node = Node("resid", layer) if layer else EMBED
             case s.Special(name="embed" | "logits" as name):
                 return EMBED if name == "embed" else LOGITS
             case _:
@@ -179,14 +189,17 @@ class Scope:
     def in_range(self, node: Node, span: Span) -> bool:
         """Whether the model has such a layer and head, and the node such a part."""
         model = self.model
-        if model is None:
+        if model is None or node == EMBED:
             return True
         name, layers, heads = model.title, model.n_layers, model.n_heads
         if node.kind == "head":
             code, last, many, has = "E060", f"{layers - 1}.{heads - 1}", model.d_head, "singular components"
         else:
             code, last, many, has = "E061", f"m{layers - 1}", model.d_mlp, "neurons"
+        if node.kind == "resid" and node.layer == layers:
+            return True  # it enters the final norm
         if node.layer >= layers:
+            last = f"resid{layers}, which enters the final norm" if node.kind == "resid" else last
             few, spread = f"{name} has {layers} layers", f"the last is {last}"
         elif node.kind == "head" and node.head >= heads:
             few, spread = f"{name} has {heads} heads a layer", f"{node.layer}.0 to {node.layer}.{heads - 1}"
@@ -198,6 +211,22 @@ class Scope:
             return True
         self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
         return False
+
+    def sized(self, written: s.Set) -> ModelShape | None:
+        """The size of the model, for a set that depends on it; None after a diagnostic was emitted."""
+        shape = self.model or self.size()
+        if shape is not None:
+            self.counted = shape.n_layers, shape.n_heads
+        elif not self.no_size_reported and self.model_name != "":
+            self.no_size_reported = True
+            message = f"which nodes '{written}' is depends on the model"
+            if self.model_name is None:
+                message, help = f"{message}, and none is named", 'add a line `model "…"`, or give --model'
+            else:
+                message += f", and the size of {quoted(self.model_name)} is not known"
+                help = f"its {CONFIG} must be at hand: download it, or give --model a directory; or list the nodes"
+            self.sink.error("E063", message, written.span, help)
+        return shape
 
     def nodes_of_role(self, role: str) -> Members:
         """The members of all groups that have a role, by their own line or by their name."""

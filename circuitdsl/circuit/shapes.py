@@ -17,6 +17,8 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.errors import UserError
 from circuitdsl.ordinary import Unreadable, read_ordinary
 
+#: the name of a model of any size, for which every head exists
+ANY_MODEL = "*"
 #: the file of a model's configuration, and how many bytes of it are read at the most
 CONFIG, CONFIG_BYTES = "config.json", 10**6
 #: objects in objects of a configuration at the most
@@ -127,6 +129,24 @@ def shape_of(name: str) -> tuple[ModelShape | None, str | None]:
     if name.startswith((".", "/", "~")):
         return None, f"there is no model directory {quoted(name)}"
     return well_known(name), None
+
+
+def at_hand(name: str, revision: str | None = None) -> ModelShape | None:
+    """The shape of a model of the hub whose configuration was downloaded earlier; nothing is downloaded now."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, CONFIG, revision=revision)
+    except (HFValidationError, OSError, ValueError):
+        return None
+    return read_directory(Path(found).parent, name)[0] if isinstance(found, str) else None
+
+
+def large_enough(heads: Iterable[tuple[int, int]]) -> ModelShape:
+    """A model of no size in particular, which has some heads (layer, head) and more."""
+    layers, numbers = zip(*heads, (0, 0), strict=True)
+    return ModelShape("any model", max(layers) + 2, max(numbers) + 2)
 
 
 def near(name: str, spec: str) -> str:

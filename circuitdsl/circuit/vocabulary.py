@@ -10,6 +10,10 @@ from typing import Literal
 from circuitdsl.errors import UserError
 from circuitdsl.installed import loaded, registered, the_entry
 
+#: the values of an option that is a whole number from 1 on: what messages and editors offer
+COUNT = ("1", "5", "10")
+#: ranks from this one on count as this one: else a prompt of a thousand would carry the mean
+LAST_RANK = 100
 Unit = Literal["share", "share difference", "plain", "effect", "points"]
 
 
@@ -21,7 +25,8 @@ class MetricShape:
         unit: the unit of bounds on it.
         shown: the unit of its numbers in reports: `share` (a percentage), `nats` or `logits`.
         scorer: the function that scores runs by it, "module:name" (see `engine.metrics.scorer`).
-        options: the values of each option; a bare option has none.
+        options: the values of each option; a bare option has none, one of `COUNT` a whole number.
+        apart: options that exclude each other.
         low, high: the ends of the range that it cannot leave; None where there is no end.
         hits: whether it is right or wrong, 1 or 0, on each prompt.
         falls: whether it is better when lower, so that its gap (clean - corrupt) is negative.
@@ -39,6 +44,7 @@ class MetricShape:
     falls: bool = False
     chance: str = ""
     behaviour: bool = True
+    apart: tuple[str, ...] = ()
 
     @property
     def range(self) -> tuple[float, float]:
@@ -48,7 +54,7 @@ class MetricShape:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The metric of a spec: `logit_diff`, `prob_diff`, `logprob`, `accuracy` or `kl`, with its options as written."""
+    """The metric of a spec, `logit_diff` or another of `METRICS`, with its options as written."""
 
     name: str = "logit_diff"
     options: tuple[tuple[str, str], ...] = ()
@@ -90,10 +96,21 @@ METRICS = _Metrics(
     {
         "logit_diff": MetricShape("plain", "logits", f"{_SCORERS}:logit_diff", {"against": ("mean", "max", "corrupt")}),
         "prob_diff": MetricShape("share difference", "share", f"{_SCORERS}:prob_diff", low=-1, high=1),
+        "prob": MetricShape("share", "share", f"{_SCORERS}:prob", low=0, high=1),
+        "logit": MetricShape("plain", "logits", f"{_SCORERS}:logit"),
         "logprob": MetricShape("plain", "nats", f"{_SCORERS}:logprob", high=0),
         "accuracy": MetricShape(
-            "share", "share", f"{_SCORERS}:accuracy", {"argmax": ()}, 0, 1, hits=True, chance=f"{_SCORERS}:chance"
+            "share",
+            "share",
+            f"{_SCORERS}:accuracy",
+            {"argmax": (), "top": COUNT},
+            0,
+            1,
+            hits=True,
+            chance=f"{_SCORERS}:chance",
+            apart=("argmax", "top"),
         ),
+        "rank": MetricShape("plain", "ranks", f"{_SCORERS}:rank", low=1, high=LAST_RANK, falls=True),
         "kl": MetricShape("plain", "nats", f"{_SCORERS}:kl", low=0, falls=True, behaviour=False),
     }
 )

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from circuitdsl.circuit.nodes import EMBED, LOGITS, QKV, Input, Node
+from circuitdsl.circuit.shapes import ModelShape
 
 Array = np.ndarray
 
@@ -30,6 +31,11 @@ class WholeGraph:
     n_layers: int
     n_heads: int
     parallel: bool = False
+
+    @classmethod
+    def of(cls, shape: ModelShape) -> WholeGraph:
+        """The graph of a model of this shape."""
+        return cls(shape.n_layers, shape.n_heads, shape.parallel)
 
     @cached_property
     def senders(self) -> tuple[Node, ...]:
@@ -68,6 +74,10 @@ class WholeGraph:
         for to, sender in zip(*self.ends, strict=True):
             yield self.senders[sender], self.inputs[to]
 
+    def __str__(self) -> str:
+        beside = " side by side with its MLPs" if self.parallel else ""
+        return f"a model of {self.n_layers} layers of {self.n_heads} heads{beside}"
+
     def __len__(self) -> int:
         return int(self.before.sum())
 
@@ -91,10 +101,10 @@ class WholeGraph:
         return found
 
     def highest(self, values: Float[Array, " edges"], many: int) -> Bool[Array, " edges"]:
-        """So many edges with the highest values, those on no way taken out."""
+        """So many edges with the highest values."""
         chosen = np.zeros(len(values), bool)
         chosen[np.argsort(-values, kind="stable")[:many]] = True
-        return self.connected(chosen)
+        return chosen
 
     @cached_property
     def _writes(self) -> Int[Array, " inputs"]:

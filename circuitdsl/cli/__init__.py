@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from circuitdsl.cli.arguments import Parser
+from circuitdsl.cli.arguments import Parser, VerbsHelp
 from circuitdsl.cli.crash import say_crash
 from circuitdsl.cli.room import look_ahead
 from circuitdsl.cli.terminal import PLAIN, say, say_error, status, tell
@@ -29,7 +29,9 @@ MODULES = (
     "language",
     "drawings",
     "circuits",
+    "sweep",
     "scores",
+    "dictionaries",
     "testing",
     "tasks",
     "editor",
@@ -115,6 +117,7 @@ def command_line() -> argparse.ArgumentParser:
     """The parser of all arguments, with every verb."""
     parser = Parser(
         prog="circuitdsl",
+        formatter_class=VerbsHelp,
         description="Verify circuits of transformers, written as text, claim by claim against the real model.",
         epilog="exit status: 0 every claim holds; 1 some fail or are undecided; 2 a wrong spec; 3 it could not run",
     )

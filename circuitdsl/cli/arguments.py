@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from circuitdsl.brief import brief, quoted
+from circuitdsl.circuit.paths import prompt_files
 from circuitdsl.cli.terminal import progress, say, status
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import positive, seed, size_of
@@ -59,6 +60,15 @@ class Verbs(argparse._SubParsersAction):
         added: Parser = self.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=epilog)
         added.set_defaults(run=run)
         return added
+
+
+class VerbsHelp(argparse.HelpFormatter):
+    """The list of verbs, each with its sentence beside it; `argparse` leaves the longest one no room."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, Verbs):
+            self._action_max_length += self._indent_increment
 
 
 def _guess(word: str, known: Iterable[str]) -> str:
@@ -126,6 +136,18 @@ def add_outside(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--allow-outside", action="store_true", help=what)
 
 
+def add_prompt_files(verb: argparse.ArgumentParser) -> None:
+    """Add prompt files that take the place of the prompts of a task."""
+    what = "take the prompts of this task from a file, instead of the spec's; may be given again"
+    verb.add_argument("--task", action="append", metavar="NAME=FILE", help=what)
+
+
+def files_of_tasks(given: argparse.Namespace) -> dict[str, str]:
+    """The prompt files that `--task NAME=FILE` names; raises what `prompt_files` raises."""
+    tasks = getattr(given, "task", None)
+    return prompt_files(tasks) if isinstance(tasks, list) else {}
+
+
 def add_circuit(verb: argparse.ArgumentParser) -> None:
     """Add the option that chooses one circuit of the spec."""
     verb.add_argument("--circuit", help="which circuit, where the spec has several")
@@ -173,4 +195,5 @@ def session(given: argparse.Namespace, model: str | None = None) -> Session:
         if hasattr(given, name)
     }
     warn = lambda text: say(f"warning: {brief(text)}")  # noqa: E731
+    named |= {"prompt_files": files_of_tasks(given)}
     return Session(given.model or model, **named, busy=status, meter=progress, warn=warn)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitdsl.cli.arguments import files_of_tasks
 from circuitdsl.cli.terminal import say, say_diagnostics
 from circuitdsl.errors import UserError
 from circuitdsl.language.diagnostics import shorten
@@ -34,7 +35,8 @@ def load_all(
     from circuitdsl.api import SpecError, check_prompt_files, load
 
     model: str | None = given.model
-    specs = [load(name, model, allow_outside=given.allow_outside) for name in names]
+    how = {"allow_outside": given.allow_outside, "prompt_files": files_of_tasks(given)}
+    specs = [load(name, model, **how) for name in names]
     for spec in specs:
         say_diagnostics(spec.diagnostics, spec.text, spec.path, every)
         if annotate:

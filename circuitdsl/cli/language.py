@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitdsl.cli.arguments import Verbs, add_spec, session
+from circuitdsl.cli.arguments import Verbs, add_prompt_files, add_spec, session
 from circuitdsl.cli.files import check_model, exists, load_all, write_spec
 from circuitdsl.cli.tasks import task_named
 from circuitdsl.cli.terminal import console, say, say_diagnostics, tell
@@ -32,6 +32,7 @@ def register(verbs: Verbs) -> None:
     check = verbs.verb(_check, "check", "find mistakes in specs without loading a model")
     add_spec(check, "+")
     check.add_argument("--model", help="check against this model instead of the spec's own")
+    add_prompt_files(check)
     check.add_argument("--format", choices=("text", "github"), default="text", help="github: with annotations")
     check.add_argument("--all", action="store_true", help="show all mistakes of a file, not the first 50 alone")
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuitdsl.circuit.paths import prompts_instead
 from circuitdsl.cli.arguments import Verbs, add_outside, add_prompts, add_session, size
 from circuitdsl.cli.files import output, write
 from circuitdsl.cli.terminal import as_json, console, progress, say, status
@@ -57,7 +58,10 @@ def register(verbs: Verbs) -> None:
 
 def add_tasks(verb: argparse.ArgumentParser) -> None:
     """Add tasks that take the place of those of specs."""
-    what = "verify on this task instead of the spec's: ioi, 'ioi(corrupt = flip)', a prompt file; may be given again"
+    what = (
+        "verify on this task instead of the spec's: ioi, 'ioi(corrupt = flip)', a prompt file; with NAME=FILE, on the "
+        "spec's own tasks, of which one has the prompts of a file; may be given again"
+    )
     verb.add_argument("--task", action="append", help=what)
 
 
@@ -73,7 +77,9 @@ def add_results(verb: argparse.ArgumentParser) -> None:
 def is_matrix(given: argparse.Namespace) -> bool:
     """Whether `verify` was asked for a matrix, and not for one report on each spec."""
     several = any(len(getattr(given, name) or ()) > 1 for name in ("model", "seed"))
-    return several or bool(given.task or given.results or given.resume or given.ray or given.workers)
+    files = [prompts_instead(task) for task in given.task or ()]
+    several |= None in files or len({file and file[0] for file in files}) < len(files)
+    return several or bool(given.results or given.resume or given.ray or given.workers)
 
 
 def verify_matrix(given: argparse.Namespace) -> int:
@@ -83,6 +89,9 @@ def verify_matrix(given: argparse.Namespace) -> int:
             option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
             hint = "verify one spec on one model and one seed; reports of a matrix are in its --results"
             raise UsageError(f"{option} is about one report, and this is a matrix", hint=hint)
+    if len({file and file[0] for file in map(prompts_instead, given.task or ())}) > 1:
+        hint = "name the prompts of several tasks in the spec, or give one of these alone"
+        raise UsageError("in a matrix each --task is verified by itself, and these are of several tasks", hint)
     found, interrupted = _results([_as_run(given, given.spec)], given, given.results)
     return _end(found, interrupted, given.allow_undecided)
 

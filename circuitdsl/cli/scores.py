@@ -7,7 +7,7 @@ from pathlib import Path
 
 from circuitdsl.cli.arguments import Verbs, add_circuit, add_session, add_spec, session
 from circuitdsl.cli.files import check_model, load_one, output, picture, write, write_spec
-from circuitdsl.cli.terminal import present, say
+from circuitdsl.cli.terminal import as_json, present, say
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
 
@@ -23,7 +23,7 @@ def register(verbs: Verbs) -> None:
     score.add_argument("--prompts", type=positive, default=256, help="prompts to run circuits on (default: 256)")
     score.add_argument("--seed", type=seed, default=1, help="of these; another than that of the scores (default: 1)")
     score.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    score.add_argument("-o", "--output", help="draw all curves into this file: .svg or .png")
+    score.add_argument("-o", "--output", help="draw all curves into this file: .svg or .png; .json: the numbers")
     add_session(score, "pocket unless named")
 
     read = verbs.verb(_import, "import", "write a spec of the best edges of a scored list")
@@ -57,12 +57,15 @@ def _number(text: str) -> float:
 
 
 def _score(given: argparse.Namespace) -> int:
-    target = picture(given.output)
+    numbers = (given.output or "").endswith(".json")
+    target = output(given.output) if numbers else picture(given.output)
     wanted = {name: getattr(given, name) for name in ("metric", "prompts", "seed")}
     with session(given, "pocket") as running:
         found = running.curves(given.files, given.task, **wanted)
     present([found], given.format)
-    if target:
+    if target and numbers:
+        write(target, as_json([found]))
+    elif target:
         from circuitdsl.diagram.curves import picture as drawn
         from circuitdsl.diagram.formats import write_picture
 
@@ -73,23 +76,30 @@ def _score(given: argparse.Namespace) -> int:
 
 def _import(given: argparse.Namespace) -> int:
     from circuitdsl.api import as_task
+    from circuitdsl.circuit.shapes import shape_of
+    from circuitdsl.circuit.whole_graph import WholeGraph
     from circuitdsl.discover.asked import name_of
     from circuitdsl.discover.exchanged import chosen, spec_of
-    from circuitdsl.interop.mib import read
+    from circuitdsl.interop.mib import read, refuse_another
 
-    target, found = output(given.output), read(Path(given.file))
+    target, found, file = output(given.output), read(Path(given.file)), Path(given.file).name
     words = {}
     for name, otherwise in (("task", ""), ("model", ""), ("metric", "logit_diff")):
         words[name] = getattr(given, name) or str(found.about.get(name, otherwise))
         if not words[name]:
             raise UserError(f"{given.file} does not say of which {name} it is", hint=f"give --{name}")
     check_model(given.model)
-    kept = chosen(found, given.top, given.threshold)
-    task = as_task(words["task"])
+    if shape := shape_of(words["model"])[0]:
+        refuse_another(Path(given.file), found.graph, words["model"], WholeGraph.of(shape))
+    kept, asked = chosen(found, given.top, given.threshold)
+    task, left = as_task(words["task"]), int(kept.sum())
     which = "the edges that it keeps" if given.top is None and given.threshold is None else "its largest scores"
-    said = f"{int(kept.sum())} edges of {Path(given.file).name}: {which}"
+    without = f"; {asked - left} more are on no way from the embedding to the logits" if left < asked else ""
+    said = f"{left} edges of {file}: {which}{without}"
     name = given.name or name_of(task)
-    write_spec(target, spec_of(found.graph, kept, words["model"], task, words["metric"], name, said))
+    text = spec_of(found.graph, kept, words["model"], task, words["metric"], name, said)
+    say(said)
+    write_spec(target, text)
     return 0
 
 
@@ -105,6 +115,5 @@ def _export(given: argparse.Namespace) -> int:
     shape = shape_of(model)[0] if model else None
     if shape is None:
         raise UserError(f"how many layers and heads {model or 'its model'} has is not known", hint="give --model DIR")
-    graph = WholeGraph(shape.n_layers, shape.n_heads, shape.parallel)
-    write(target, text_of(of_spec(circuit, graph, shape.d_model or shape.n_heads * (shape.d_head or 0))))
+    write(target, text_of(of_spec(circuit, WholeGraph.of(shape), shape.d_model or shape.n_heads * (shape.d_head or 0))))
     return 0

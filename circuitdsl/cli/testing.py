@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, fraction, session
+from circuitdsl.cli.arguments import Verbs, add_prompt_files, add_prompts, add_session, add_spec, fraction, session
 from circuitdsl.cli.files import load_one, output, write_prompts
 from circuitdsl.cli.terminal import console, present, say
 from circuitdsl.limits import positive, seed
@@ -36,10 +36,12 @@ def register(verbs: Verbs) -> None:
         _falsify,
         "falsify",
         "search for prompts that break a property, and shrink them",
-        epilog="exit status: 0 nothing was found; 1 a prompt breaks a property; 2 a wrong spec; 3 it could not run",
+        epilog="exit status: 0 nothing was found; 1 a prompt breaks a property that is to hold; 2 a wrong spec;"
+        " 3 it could not run",
     )
     add_spec(falsify)
     add_session(falsify, cache=False)
+    add_prompt_files(falsify)
     falsify.add_argument("--property", metavar="TITLE", help="this property alone, by its title or line")
     falsify.add_argument("--claim", metavar="ID", help="an expectation with a value on each prompt")
     falsify.add_argument("--budget", type=positive, default=1000, metavar="N", help="prompts to look at (1000)")
@@ -55,6 +57,7 @@ def register(verbs: Verbs) -> None:
     add_spec(mutate)
     add_session(mutate)
     add_prompts(mutate)
+    add_prompt_files(mutate)
     least = fraction("share such as 90%", 0.0, 1.0)
     mutate.add_argument("--at-least", type=least, default=0.0, metavar="SHARE", help="the share to kill, such as 90%%")
     mutate.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
@@ -76,7 +79,7 @@ def _falsify(given: argparse.Namespace) -> int:
     spec, target = load_one(given.spec, given), output(given.output)
     # Hypothesis keeps its files beside the cache of numbers, not in the current folder
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(default_path().parent / "hypothesis"))
-    found = []
+    found, broken = [], False
     with session(given) as running:
         searches = running.falsify(spec, given.property, given.claim, given.budget, given.seed)
         for number, search in enumerate(searches):
@@ -85,9 +88,10 @@ def _falsify(given: argparse.Namespace) -> int:
             present([search], "text")
             if search.found:
                 found.append(search.found.pair)
+                broken |= search.claim.expected_to_fail is None
     if target:
         write_prompts(target, found)
-    return 1 if found else 0
+    return int(broken)
 
 
 def _mutate(given: argparse.Namespace) -> int:

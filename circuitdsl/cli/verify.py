@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitdsl.cli.arguments import Verbs, add_prompts, add_session, add_spec, level, session
+from circuitdsl.cli.arguments import Verbs, add_prompt_files, add_prompts, add_session, add_spec, level, session
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.matrix import add_results, add_tasks, is_matrix, verify_matrix
 from circuitdsl.cli.terminal import as_json, console, say, say_error
@@ -60,6 +60,7 @@ def register(verbs: Verbs) -> None:
     add_spec(plan, "+")
     add_session(plan)
     add_prompts(plan)
+    add_prompt_files(plan)
     plan.add_argument("--no-early-stop", action="store_true", help="plan for all prompts for every claim")
     plan.add_argument("--format", choices=("text", "json"), help="default: text, or json for -o FILE.json")
     plan.add_argument("-o", "--output", help="write to this file")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from circuitdsl.circuit.changes import EdgePatch, Member
+from circuitdsl.circuit.changes import EdgePatch, Member, PathPatch
 from circuitdsl.circuit.claims import Circuit, Claim, Group
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
 from circuitdsl.report import numbers
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
-from circuitdsl.verdicts import VERDICTS, WORST_FIRST, Verdict
+from circuitdsl.verdicts import OUTCOMES, WORST_OUTCOMES, Outcome
 
 #: tasks of one verdict whose figures a label lists; of more it gives the range
 _LISTED = 2
@@ -47,10 +47,29 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
     )
 
 
-def _drawn(circuit: Circuit) -> list[tuple[Claim, EdgePatch]]:
-    """The claims that are arrows: edges as the spec states them, not what `expect` asks about them."""
-    edges = ((claim, claim.measurement.patch) for claim in circuit.claims if claim.kind == "edge")
-    return [(claim, patch) for claim, patch in edges if isinstance(patch, EdgePatch)]
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What is drawn as arrows between two sets of nodes: an edge, or one arrow of a path (see `Arrow`)."""
+
+    claim: Claim
+    effect: EdgePatch
+    path: str = ""
+    step: tuple[int, int] = (1, 1)
+
+
+def _drawn(circuit: Circuit) -> list[_Drawn]:
+    """The claims that are arrows: edges and paths as the spec states them, not what `expect` asks about them."""
+    found, named = list[_Drawn](), dict[PathPatch, str]()
+    paths = {claim.measurement.patch for claim in circuit.claims if claim.kind == "path"}
+    for claim in circuit.claims:
+        patch = claim.measurement.patch
+        if claim.kind == "edge" and isinstance(patch, EdgePatch):
+            found.append(_Drawn(claim, patch))
+        elif claim.kind == "path" and isinstance(patch, PathPatch):
+            name = named.setdefault(patch, f"path {len(named) + 1}" if len(paths) > 1 else "path")
+            steps = len(patch.arrows)
+            found += [_Drawn(claim, arrow, name, (i, steps)) for i, arrow in enumerate(patch.arrows, 1)]
+    return found
 
 
 def _boxes(circuit: Circuit) -> tuple[Box, ...]:
@@ -62,7 +81,7 @@ def _boxes(circuit: Circuit) -> tuple[Box, ...]:
     for group in sorted(circuit.groups, key=lambda group: group.outside):
         found = _with_group(found, group)
     held = {node for box in found for node in box.nodes}
-    members = [member for _, effect in _drawn(circuit) for member in effect.members]
+    members = [member for each in _drawn(circuit) for member in each.effect.members]
     alone = dict.fromkeys(node for m in members for node in (m.sender, m.receiver) if node not in held)
     return (*found, *(_lone_box(node, members) for node in sorted(alone, key=lambda n: (n.stage(), n.head))))
 
@@ -126,12 +145,12 @@ def _lone_box(node: Node, members: Iterable[Member]) -> Box:
 
 def _arrows(circuit: Circuit, boxes: Sequence[Box]) -> tuple[Arrow, ...]:
     """The arrows of all edges. Claims whose arrows differ in nothing share one arrow."""
-    mixed = len({effect.via_mlps for _, effect in _drawn(circuit)}) > 1
+    mixed = len({each.effect.via_mlps for each in _drawn(circuit) if not each.path}) > 1
     known = {box.key: box for box in boxes}
     claims: dict[Arrow, dict[Claim, None]] = {}
-    for claim, effect in _drawn(circuit):
-        for arrow in _arrows_of(claim, effect, known, mixed):
-            claims.setdefault(arrow, {})[claim] = None
+    for each in _drawn(circuit):
+        for arrow in _arrows_of(each, known, mixed):
+            claims.setdefault(arrow, {})[each.claim] = None
     return tuple(replace(arrow, claims=tuple(stated)) for arrow, stated in claims.items())
 
 
@@ -149,11 +168,12 @@ def _said_once(arrows: Iterable[Arrow]) -> tuple[Arrow, ...]:
     return tuple(found)
 
 
-def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed: bool) -> Iterator[Arrow]:
-    """The arrows of one claim: one between two groups, several where a set expression joins groups.
+def _arrows_of(drawn: _Drawn, known: Mapping[str, Box], mixed: bool) -> Iterator[Arrow]:
+    """The arrows of one edge: one between two groups, several where a set expression joins groups.
 
     They have no claims yet, so that the arrows of two claims about the same edge are equal.
     """
+    claim, effect = drawn.claim, drawn.effect
     sent = {str(edge.position) for edge in effect.edges}
     read = {str(edge.position) for edge in effect.edges if edge.receiver.port in ("q", "in")}
     boxes = tuple(known.values())
@@ -169,13 +189,30 @@ def _arrows_of(claim: Claim, effect: EdgePatch, known: Mapping[str, Box], mixed:
     negligible = any(isinstance(test, Negligible) for test in claim.tests)
     for one, other, members in pairs:
         ports = {edge.receiver.port for member in members for edge in member.edges}
-        words = [end.but for end in (one, other) if end.but]
+        words = [_way(drawn)] if drawn.path else []
+        words += [end.but for end in (one, other) if end.but]
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
         in_order = tuple(port for port in ("q", "k", "v", "in") if port in ports)
         tone: Tone = in_order[0] if len(in_order) == 1 else "several"
         outside = known[one.box].outside or known[other.box].outside
-        yield Arrow(one, other, in_order, tone, ", ".join(words), negligible, outside, joint=joint)
+        yield Arrow(
+            one,
+            other,
+            in_order,
+            tone,
+            ", ".join(words),
+            negligible,
+            outside,
+            joint=joint,
+            path=drawn.path,
+            step=drawn.step,
+        )
+
+
+def _way(drawn: _Drawn) -> str:
+    """`path 1, 2 of 3`"""
+    return f"{drawn.path}, {drawn.step[0]} of {drawn.step[1]}"
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:
@@ -206,26 +243,27 @@ def _with_finding(arrow: Arrow, results: _Results, several: bool) -> Arrow:
         return replace(arrow, tone="unmeasured")
     worst = min((result for _, result in said), key=_badness)
     alone = len(said) == 1
-    reasons = (r.reason or r.verdict if alone else f"{r.task}: {r.verdict}: {r.reason or r.verdict}" for _, r in said)
+    shown = ((r.task, r.spoken, r.why or r.spoken) for _, r in said)
+    reasons = (why if alone else f"{task}: {word}: {why}" for task, word, why in shown)
     figures = _figures(said, several)
-    finding = Finding(worst.verdict, _shown(worst)[0], figures, tuple(reasons), worst.members)
-    return replace(arrow, tone=worst.verdict, finding=finding)
+    finding = Finding(worst.outcome, _shown(worst)[0], figures, tuple(reasons), worst.members)
+    return replace(arrow, tone=worst.outcome, finding=finding)
 
 
 def _figures(said: Sequence[tuple[Claim, ClaimResult]], several: bool) -> tuple[Figure, ...]:
     """A figure for each task, that of the worst claim; for each claim as well where claims disagree."""
     verdicts: dict[str, set[str]] = {}
     for claim, result in said:
-        verdicts.setdefault(claim.id, set()).add(result.verdict)
+        verdicts.setdefault(claim.id, set()).add(result.outcome)
     differ = len({frozenset(each) for each in verdicts.values()}) > 1
     worst: dict[tuple[str, str], ClaimResult] = {}
     for claim, result in said:
         key = " and ".join(map(str, claim.tests)) if differ else "", result.task or ""
         if key not in worst or _badness(result) < _badness(worst[key]):
             worst[key] = result
-    alike: dict[tuple[str, Verdict], list[ClaimResult]] = {}
+    alike: dict[tuple[str, Outcome], list[ClaimResult]] = {}
     for (test, _), result in worst.items():
-        alike.setdefault((test, result.verdict), []).append(result)
+        alike.setdefault((test, result.outcome), []).append(result)
     return tuple(
         Figure(f"{words} {test}".strip(), verdict)
         for (test, verdict), found in alike.items()
@@ -243,7 +281,7 @@ def _of_tasks(results: Sequence[ClaimResult], several: bool) -> list[str]:
 
 
 def _badness(result: ClaimResult) -> int:
-    return WORST_FIRST.index(result.verdict)
+    return WORST_OUTCOMES.index(result.outcome)
 
 
 def measured_in(result: ClaimResult) -> Measured | None:
@@ -295,7 +333,7 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
     """Model, task and protocol; with a report, what it found."""
     model = report.model.name if report else circuit.model.name if circuit.model else ""
     tasks = ", ".join(f"{t.name} ({t.corrupt})" if t.corrupt else t.name for t in circuit.tasks)
-    protocols = {effect.via_mlps for _, effect in _drawn(circuit)}
+    protocols = {each.effect.via_mlps for each in _drawn(circuit) if not each.path}
     facts = [
         f"model {model}" if model else "",
         f"task {tasks}" if tasks else "",
@@ -304,8 +342,8 @@ def _facts(circuit: Circuit, report: Report | None, boxes: Sequence[Box]) -> tup
         "edges via MLPs" if protocols == {True} else "",
     ]
     if report is not None:
-        found, total = Counter(claim.verdict for claim in report.claims), len(report.claims)
-        counts = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
+        found, total = Counter(claim.outcome for claim in report.claims), len(report.claims)
+        counts = ", ".join(counted(found[verdict], verdict) for verdict in OUTCOMES if found[verdict])
         facts.append(f"{total} claim{'s' * (total != 1)}: {counts}" if counts else "")
         facts += ["the report is of another version of this spec"] * (not report.spec.says_what(circuit))
     return tuple(fact for fact in facts if fact)

@@ -32,7 +32,8 @@ ul {{ margin: .2rem 0 0; padding-left: 1.1rem; }}
 b.verdict {{ white-space: nowrap; }}
 b.verdict::before {{ content: ''; display: inline-block; width: .7em; height: .7em; border-radius: 50%;
   margin-right: .45em; background: currentColor; }}
-.holds {{ color: {palette.TONES["holds"]}; }} .fails {{ color: {palette.TONES["fails"]}; }}
+.holds {{ color: {palette.TONES["holds"]}; }} .fails, .unexpected {{ color: {palette.TONES["fails"]}; }}
+.expected {{ color: {palette.TONES["expected"]}; }}
 .undecided {{ color: #8a5a00; }} .error, .unmeasured {{ color: {palette.SOFT}; }}
 """
 
@@ -85,8 +86,8 @@ def _cells(claim: Claim | ClaimResult) -> dict[str, str]:
         "figure": escape(numbers.figure(measured)),
         "interval": escape(numbers.interval(measured)) if measured else "",
         "n": str(measured.n or "") if measured else "",
-        "verdict": f'<b class="verdict {claim.verdict}">{claim.verdict}</b>',
-        "reason": escape(claim.reason) + _pairs(claim),
+        "verdict": f'<b class="verdict {claim.outcome}">{claim.spoken}</b>',
+        "reason": escape(claim.why) + _pairs(claim),
     }
 
 

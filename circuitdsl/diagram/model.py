@@ -10,10 +10,10 @@ from typing import Literal
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.report.report import ClaimResult, MemberResult
-from circuitdsl.verdicts import Verdict
+from circuitdsl.verdicts import Outcome, spoken
 
 BoxKind = Literal["group", "node", "embed", "logits"]
-Tone = Literal["holds", "fails", "undecided", "error", "unmeasured", "q", "k", "v", "several", "in"]
+Tone = Literal[Outcome, "unmeasured", "q", "k", "v", "several", "in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Box:
     def layers(self) -> tuple[float, float]:
         """The lowest and the highest layer of its nodes; `embed` lies below all, `logits` above all."""
         ends = {"embed": -1.0, "logits": float("inf")}
-        found = [ends.get(node.kind, float(node.layer)) for node in self.nodes]
+        found = [ends.get(node.kind, float(node.known_after)) for node in self.nodes]
         return min(found), max(found)
 
 
@@ -70,14 +70,14 @@ class Figure:
     """A figure of an arrow in words: with its task where a report has several, with its test where claims disagree."""
 
     words: str
-    verdict: Verdict
+    verdict: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What the report says of an arrow: its worst verdict, over claims and tasks, and the figures of all of these."""
 
-    verdict: Verdict
+    verdict: Outcome
     effect: float | None = None
     figures: tuple[Figure, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Finding:
     @property
     def shown(self) -> str:
         """All figures on one line."""
-        said = (f"{f.words} {f.verdict}".lstrip() if self.mixed else f.words for f in self.figures)
+        said = (f"{f.words} {spoken(f.verdict)}".lstrip() if self.mixed else f.words for f in self.figures)
         return ", ".join(words for words in said if words)
 
 
@@ -102,6 +102,8 @@ class Arrow:
     Attributes:
         joint: the edge of which this is one part of several that are patched together, and have one figure.
         quiet: another part of it says that figure.
+        path: what the drawing calls the path of which this is one arrow; empty for an edge.
+        step: which arrow of it this is, and how many there are.
     """
 
     sender: End
@@ -115,6 +117,8 @@ class Arrow:
     finding: Finding | None = None
     joint: str = ""
     quiet: bool = False
+    path: str = ""
+    step: tuple[int, int] = (1, 1)
 
     @property
     def port(self) -> str:
@@ -124,8 +128,13 @@ class Arrow:
     @property
     def label(self) -> str:
         """All words of the label, in reading order."""
-        number = self.finding.shown if self.finding else ""
+        number = self.finding.shown if self.finding and self.ends else ""
         return self.note if self.quiet else "  ".join(part for part in (self.port, number, self.note) if part)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is an edge, or the arrow with which a path ends: a path has one figure."""
+        return self.step[0] == self.step[1]
 
     @property
     def within(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from circuitdsl.diagram.model import Arrow, Box, Drawing, Tone
+from circuitdsl.verdicts import PASSES
 
 INK, SOFT, FAINT, PAPER = "#1f2933", "#52606d", "#9aa5b1", "#ffffff"
 BAND = "#f6f8fa"
@@ -10,7 +11,9 @@ BAND = "#f6f8fa"
 #: of every tone, in the order of a legend: its colour, what that is called, what it means
 _TONES: tuple[tuple[Tone, str, str, str], ...] = (
     ("holds", "#00875f", "green", "holds"),
+    ("expected", "#3d7a9c", "steel blue", "does not hold, as expected"),
     ("fails", "#c5221f", "red", "fails"),
+    ("unexpected", "#c5221f", "red", "unexpectedly holds"),
     ("undecided", "#e09600", "amber", "undecided"),
     ("error", "#7b8794", "grey", "error"),
     ("unmeasured", "#b8c1cb", "light grey", "not in the report"),
@@ -70,4 +73,4 @@ def opacity(arrow: Arrow) -> float:
     """What is claimed to be negligible is faint, unless that claim does not hold."""
     if not arrow.negligible:
         return 0.92
-    return 0.85 if arrow.finding and arrow.finding.verdict != "holds" else 0.5
+    return 0.85 if arrow.finding and arrow.finding.verdict not in PASSES else 0.5

@@ -12,7 +12,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.elements import BLANK, Pen, Point, Rect, Span, block, bounds, dot, line, path, polyline, wrap
 from circuitdsl.diagram.model import Arrow, Box
-from circuitdsl.verdicts import Verdict
+from circuitdsl.verdicts import Outcome
 
 CHIP_HEIGHT, CHIP_GAP, PAD = 25.0, 6.0, 11.0
 ARC, ARC_STEP, ARC_LABEL = 15.0, 5.0, 22.0  # arcs between chips: height of the first, of each more, of a label
@@ -166,7 +166,7 @@ class Label:
     width: float
     height: float
     elements: tuple[str, ...]
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[Outcome, ...] = ()
 
 
 def label(arrow: Arrow, also: str = "", room: float = _ROOM, tall: bool = True) -> Label | None:
@@ -178,7 +178,7 @@ def label(arrow: Arrow, also: str = "", room: float = _ROOM, tall: bool = True) 
         tall: whether several figures stand one under the other.
     """
     ink = palette.SOFT if palette.opacity(arrow) < 0.6 else palette.INK
-    finding = None if arrow.quiet else arrow.finding
+    finding = arrow.finding if arrow.ends and not arrow.quiet else None
     note = ", ".join(part for part in (also, arrow.note) if part)
     port = [Span(arrow.port, _SIZE, ink, bold=True)] if arrow.port and not arrow.quiet else []
     figures = [figure.words for figure in finding.figures] if finding else []
@@ -204,7 +204,7 @@ def label(arrow: Arrow, also: str = "", room: float = _ROOM, tall: bool = True) 
     elif port or spans:
         elements.append(line((left - _EDGE + wide) / 2, _MIDDLE, *port, *spans, centred=True))
     elements += [line(wide / 2, _MIDDLE + i * _LINE, span, centred=True) for i, span in enumerate(notes, start=count)]
-    verdicts: tuple[Verdict, ...] = (finding.verdict,) if finding else ()
+    verdicts: tuple[Outcome, ...] = (finding.verdict,) if finding else ()
     if finding and listed and finding.mixed:
         verdicts = tuple(figure.verdict for figure in finding.figures)
     for i, verdict in enumerate(verdicts):
@@ -220,16 +220,18 @@ def _wide(spans: list[Span]) -> float:
     return sum(span.width for span in spans) + BLANK * max(0, len(spans) - 1)
 
 
-_SIGNS: dict[Verdict, tuple[tuple[Point, ...], ...]] = {
+_SIGNS: dict[Outcome, tuple[tuple[Point, ...], ...]] = {
     "holds": (((-2.6, 0.2), (-0.7, 2.3), (2.7, -2.0)),),
     "fails": (((-2.2, -2.2), (2.2, 2.2)), ((2.2, -2.2), (-2.2, 2.2))),
+    "expected": (((-2.6, -1.3), (2.6, -1.3)), ((-2.6, 1.3), (2.6, 1.3))),
+    "unexpected": (((-2.2, -2.2), (2.2, 2.2)), ((2.2, -2.2), (-2.2, 2.2))),
     "undecided": (((-1.7, -1.4), (-0.9, -2.8), (0.9, -2.8), (1.7, -1.4), (0.0, 0.4), (0.0, 1.0)), ((0, 2.8), (0, 3.2))),
     "error": (((0, -3.0), (0, 0.6)), ((0, 2.7), (0, 3.1))),
 }
 
 
-def sign(verdict: Verdict, at: Point) -> Iterator[str]:
-    """A small sign for a verdict, so that colour is not the only one: tick, cross, question mark, exclamation mark."""
+def sign(verdict: Outcome, at: Point) -> Iterator[str]:
+    """A small sign for a verdict, so that colour is not the only one: tick, cross, and so on."""
     x, y = at
     yield dot(x, y, 5.6, palette.TONES[verdict])
     for points in _SIGNS[verdict]:

@@ -13,11 +13,12 @@ from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
 from circuitdsl.diagram.shapes import sign
 from circuitdsl.report import numbers
-from circuitdsl.report.report import Verdict
+from circuitdsl.report.report import OUTCOMES, Outcome
 
 _PAD = 18.0
 _LEAST, _AXIS = 540.0, 56.0
 _APART = 20.0  # between entries of the legend
+_DOUBLE = 3.2  # a double line is as wide at the least
 _MOST = 8  # claims in words below the plot
 
 
@@ -62,16 +63,16 @@ def _packed(facts: Iterable[str], size: float, room: float) -> list[str]:
 
 
 def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
-    """The claims that no arrow shows and that do not hold, each with its figure; and the height of all."""
-    unmet = [result for result in drawing.results if result.kind != "edge" and result.verdict != "holds"]
+    """The claims that no arrow shows and that do not hold, or were not to, with their figures; and how high all are."""
+    unmet = [result for result in drawing.results if result.kind not in ("edge", "path") and result.outcome != "holds"]
     elements: list[str] = []
     y = 20.0
     for result in unmet[:_MOST]:
-        elements += sign(result.verdict, (6, y))
+        elements += sign(result.outcome, (6, y))
         where = f" ({result.task})" if drawing.several_tasks and result.task else ""
         said = f"{result.block}: {result.text}" if result.block else result.text
         figure = numbers.figure(measured_in(result))
-        for words in wrap(f"{said}{where}: {figure or result.reason or result.verdict}", 12, room - 20):
+        for words in wrap(f"{said}{where}: {figure or result.reason or result.spoken}", 12, room - 20):
             elements.append(line(20, y, Span(words, 12, palette.SOFT)))
             y += 16
         y += 3
@@ -87,7 +88,8 @@ class _Item:
 
     words: str
     pen: Pen
-    verdict: Verdict | None = None
+    verdict: Outcome | None = None
+    double: bool = False
 
     @property
     def width(self) -> float:
@@ -105,6 +107,9 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
             if x and x + item.width - _APART > room:
                 x, y = 0.0, y + 22
             elements.append(path(polyline((x, y), (x + 32, y)), item.pen))
+            if item.double:
+                inner = Pen(stroke=palette.PAPER, width=_inside(item.pen.width))
+                elements.append(path(polyline((x, y), (x + 32, y)), inner))
             elements.append(line(x + 40, y, Span(item.words, 12, palette.SOFT)))
             elements += sign(item.verdict, (x + 16, y)) if item.verdict else ()
             x += item.width
@@ -114,13 +119,15 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
 def _items(drawing: Drawing) -> Iterator[list[_Item]]:
     """The entries, those in a list together on a line where they fit; the last list says what the widths mean."""
     for tone in palette.tones(drawing):
-        verdict = tone if tone in ("holds", "fails", "undecided", "error") else None
+        verdict = tone if tone in OUTCOMES else None
         yield [_Item(palette.MEANINGS[tone], Pen(stroke=palette.TONES[tone], width=2.2), verdict)]
     faint = [arrow for arrow in drawing.arrows if arrow.negligible]
     if faint:
         like = min(faint, key=palette.opacity)
         colour = palette.faded(palette.colour(like), palette.opacity(like))
         yield [_Item("claimed negligible", Pen(stroke=colour, width=1.8, dash=(7, 5)))]
+    if any(arrow.path for arrow in drawing.arrows):
+        yield [_Item("arrow of a path", Pen(stroke=palette.SOFT, width=_DOUBLE), double=True)]
     measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
     yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
@@ -167,14 +174,29 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
 def _arrow(placed: PlacedArrow) -> str:
     arrow = placed.arrow
     colour = palette.faded(palette.colour(arrow), palette.opacity(arrow))
-    pen = Pen(stroke=colour, width=placed.width, dash=(7, 5) if arrow.negligible else None)
+    pen = Pen(
+        stroke=colour,
+        width=max(placed.width, _DOUBLE if arrow.path else 0.0),
+        dash=(7, 5) if arrow.negligible else None,
+    )
     return group(
         f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
-        [path(placed.curves, pen), _head(placed, colour)],
+        [path(placed.curves, pen), *_hollow(placed), _head(placed, colour)],
         _story(arrow),
         edge=_name(arrow),
         claims=_claims(arrow),
     )
+
+
+def _hollow(placed: PlacedArrow) -> Iterator[str]:
+    """The arrows of a path are double lines: it is one way, and has one figure."""
+    if placed.arrow.path:
+        yield path(placed.curves, Pen(stroke=palette.PAPER, width=_inside(max(placed.width, _DOUBLE))))
+
+
+def _inside(wide: float) -> float:
+    """How wide the blank between the two lines of a double line is."""
+    return max(1.0, 0.5 * wide)
 
 
 def _name(arrow: Arrow) -> str:

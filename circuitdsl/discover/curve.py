@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from circuitdsl.api import as_task
 from circuitdsl.discover.asked import prompts_of
 from circuitdsl.discover.ranking import SHARES
 from circuitdsl.engine.whole_runs import WholeRuns
@@ -52,10 +53,10 @@ def curves(
     runs = WholeRuns(found, np.arange(len(found.pairs)))
     read_ones = [(str(file), read(Path(file), found.model.name, runs.graph)) for file in files]
     for name, one in read_ones:
-        if not one.edges_scored and not one.nodes:
+        if not (one.scores.any() if one.edges_scored else any(one.nodes.values())):
+            none = "every score is 0" if one.edges_scored or one.nodes else "neither edges nor nodes have a score"
             raise UsageError(
-                f"{name}: neither edges nor nodes have a score, so that none comes first",
-                hint="verify what it says with `circuitdsl import`",
+                f"{name}: {none}, so that none comes first", hint="verify what it says with `circuitdsl import`"
             )
     made = []
     with session.busy("running circuits") as spinner:
@@ -64,7 +65,11 @@ def curves(
                 spinner.update(f"running circuits of {name}")
             made.append(curve_of(runs, one, name))
     about = found.data
-    return Curves(found.model.name, about.task, str(found.metric), len(found.pairs), about.seed, tuple(made))
+    same = (as_task(task), found.model.name, about.seed)
+    seen = [name for name, one in read_ones if tuple(map(one.about.get, ("task", "model", "seed"))) == same]
+    notes = [f"{name} was scored on prompts of seed {seed} too: they say less of others" for name in seen]
+    size = len(found.pairs)
+    return Curves(found.model.name, about.task, str(found.metric), size, about.seed, tuple(made), tuple(notes))
 
 
 def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Port
 from circuitdsl.circuit.whole_graph import WholeGraph
-from circuitdsl.discover.asked import opening
+from circuitdsl.discover.asked import circuit_of, opening
 from circuitdsl.discover.groups import KEYWORDS
 from circuitdsl.errors import UserError
 from circuitdsl.interop.mib import Scored
@@ -30,12 +30,15 @@ class Together:
     port: Port
 
 
-def chosen(found: Scored, top: int | None = None, threshold: float | None = None) -> Bool[Array, " edges"]:
+def chosen(found: Scored, top: int | None = None, threshold: float | None = None) -> tuple[Bool[Array, " edges"], int]:
     """The edges that a spec is made of: those with the largest scores, or those that the file itself keeps.
 
     Args:
         top: so many edges (of nodes alone: between so many nodes).
         threshold: edges (nodes) whose scores are at least so large.
+
+    Returns:
+        The edges that are on a way to the logits, and how many there are with those on none.
 
     Raises:
         UserError: no edge is left.
@@ -43,11 +46,12 @@ def chosen(found: Scored, top: int | None = None, threshold: float | None = None
     if threshold is not None:
         values = found.scores if found.edges_scored else np.asarray(list(found.nodes.values()))
         top = int((np.abs(values) >= threshold).sum())
-    kept = found.graph.connected(found.kept) if top is None else found.top(top, absolute=True)
+    every = found.kept if top is None else found.first(top, absolute=True)
+    kept = found.graph.connected(every)
     if not kept.any():
         why = "no edge of the file is in the graph" if top is None else "these edges are on no way to the logits"
         raise UserError(f"there is nothing to import: {why}", hint="give a larger --top, or a smaller --threshold")
-    return kept
+    return kept, int(every.sum())
 
 
 def spec_of(
@@ -69,7 +73,9 @@ def spec_of(
         port = "" if one.port == "in" else f".{one.port}"
         claims.append(f"{names.get(one.senders) or _listed(one.senders)} -> {receivers}{port} at * : matters")
     alone = "expect faithfulness(keep = edges, ablate = corrupt, positions = all) >= 0%"
-    return format_text("\n".join([*lines, "", *groups, "", *claims, "", alone, ""]))
+    text = "\n".join([*lines, "", *groups, "", *claims, "", alone, ""])
+    circuit_of(lines)
+    return format_text(text)
 
 
 def _sets(graph: WholeGraph, kept: Bool[Array, " edges"]) -> Iterator[Together]:

@@ -1,10 +1,10 @@
 """The nodes of a circuit in groups that a person would have made, called after what they do.
 
-Heads of one role are together. Of the other nodes, those of one kind are that act at one place and look at the same one,
-or those that act at the same places, where that makes clearly fewer groups. A group is called like its role, or `yy_reader`
-where its heads attend to YY, `copier` where they attend to where they are, `carrier` where they act at several places,
-`writer` where they look at no place that the task names. MLPs are the `decider` at END, a `mixer` elsewhere. The place
-is added where two groups would have one name.
+Heads of one role are together. Of the other nodes, those of one kind are that act at one place and look at the same
+one, or those that act at the same places, where that makes clearly fewer groups. A group is called like its role, or
+`yy_reader` where its heads attend to YY, `copier` where they attend to where they are, `carrier` where they act at
+several places, `writer` where they look at no place that the task names. MLPs are the `decider` at END, a `mixer`
+elsewhere. The place is added where two groups would have one name.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
-from circuitdsl.engine.experiment import Experiment, PatchError
+from circuitdsl.engine.experiment import Before, Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
 from circuitdsl.models.writers import is_neuron, layer_of, neurons
 
@@ -39,8 +39,8 @@ class Route(NamedTuple):
     Attributes:
         senders: where it starts.
         first: the stage of its first sender.
-        held: MLPs and neurons that it does not go through, each with the positions at which it does not. They are
-            patched or knocked out themselves: the forward pass already carries their changes.
+        held: MLPs, neurons and residual streams that it does not go through, each with the positions at which it does
+            not. They are patched or knocked out themselves: the forward pass already carries their changes.
     """
 
     senders: Senders
@@ -48,10 +48,22 @@ class Route(NamedTuple):
     held: Senders
 
 
+class Carried(NamedTuple):
+    """What comes to the readers of a path's last arrow.
+
+    Attributes:
+        before: the arrows before.
+        senders: the nodes that the last of these ends at, with the positions at which they are read.
+    """
+
+    before: Before
+    senders: Senders
+
+
 #: points that follow each other: (the first of them, its row of changes, how many)
 Stretch = tuple[int, int, int]
-#: a route, and the stage of a receiver that reads what has come along it
-Flow = tuple[Route, float]
+#: a way, and the stage of a receiver that reads what has come along it
+Flow = tuple[Route | Carried, float]
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Plan:
 
     Attributes:
         reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
-        flows: of edges via MLPs, the way to each place from the senders of each input there.
+        flows: of edges via MLPs and of paths, the way to each place from the senders of each input there.
         sites: knocked-out nodes with their positions, by `layer_of` them.
         entry: the first layer in which anything changes; -1 where the embedding does.
         changing: the senders whose own terms can have changed when they are read.
@@ -95,23 +107,32 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
 def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
     edges = experiment.edges
     patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
-    mlps = by_node(site for site in patched if site.node.kind == "mlp")
+    between = by_node(site for site in patched if site.node.kind in ("mlp", "resid"))
     reads: dict[Place, dict[int, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
     for receiver, by_sender in by_input(edges).items():
         node, senders = receiver.node, tuple(by_sender.items())
         place = (n_layers if node == LOGITS else node.layer, receiver.port)
         reads.setdefault(place, {})[node.head] = senders
-        if experiment.via_mlps:
+        if experiment.before:
+            flows[place, senders] = Carried(experiment.before, senders), node.stage(parallel)
+        elif experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
-            held = tuple((mlp, names) for mlp, names in mlps.items() if first <= mlp.stage(parallel) < stage)
+            own = [node for node in between if node.kind == "resid" and any(s.holds(node) for s in by_sender)]
+            held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
             flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}
     for node, names in by_node(experiment.sites).items():
         sites.setdefault(layer_of(node), {})[node] = names
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
-    changing = frozenset(edge.sender for edge in edges if edge.sender.stage(parallel) >= first)
-    entry = min((*(layer for layer, _ in reads), *(node.layer for node in sites)), default=n_layers)
+    streams = [node for node in sites if node.kind == "resid"]
+    changing = frozenset(
+        edge.sender
+        for edge in edges
+        if edge.sender.stage(parallel) >= first or any(stream.holds(edge.sender) for stream in streams)
+    )
+    changing = frozenset() if experiment.before else changing
+    entry = min((*(layer for layer, _ in reads), *(node.known_after for node in sites)), default=n_layers)
     return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
 
 
@@ -216,10 +237,12 @@ def all_names(senders: Senders) -> Names:
 
 
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
-    """Where a sender's term is replaced; that of a part only where its whole is not replaced as well."""
+    """Where a sender's term is replaced; where what it is in is replaced as well, its whole or a stream, it is not."""
     mask = where.mask(names, fixed)
-    whole = dict(senders).get(sender.whole) if sender.is_part else None
-    return mask if whole is None else mask & ~where.mask(whole, fixed)
+    for other, there in senders:
+        if other.holds(sender) or (sender.is_part and other == sender.whole):
+            mask = mask & ~where.mask(there, fixed)
+    return mask
 
 
 def ship(array: Array | Sequence[int], device: torch.device) -> Tensor:
@@ -295,7 +318,8 @@ class Reads:
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends: the senders' shares of the changes: (sender, whether its term in this run can differ from the clean one,
             rows of the changes, where its term stands).
-        flows: what comes via MLPs: (its way, rows of the changes, rows of what comes, see `via_mlps.Flows`).
+        flows: what comes via MLPs or along a path: (its way, rows of the changes, rows of what comes, see
+            `via_mlps.Flows`).
     """
 
     points: Points
@@ -327,7 +351,8 @@ class Batch:
     start: int
     where: Where
     model: Transformer
-    flow_rows: Mapping[Senders, Array] = field(default_factory=dict)
+    #: where what comes along a way stands: by its senders of a route, by itself of a path (see `via_mlps.Flows`)
+    flow_rows: Mapping[Hashable, Array] = field(default_factory=dict)
     #: nodes whose values are read afterwards
     kept: frozenset[Node] = frozenset()
     _changed: dict[tuple[Names, bool, int], Array] = field(default_factory=dict, init=False, repr=False)
@@ -405,16 +430,17 @@ class Batch:
                 first = known[e, senders] = n_changes
                 n_changes += count
                 at = self.rows[where[:, 0]], where[:, 1] + self.start
-                for sender, names in senders:
+                for sender, names in () if plan.experiment.before else senders:
                     stretches = sends.setdefault((sender, sender in plan.changing), [])
-                    if names == everywhere and not sender.is_part:
+                    if names == everywhere and not sender.is_part and not any(s.holds(sender) for s, _ in senders):
                         stretches.append((end, first, count))
                     else:
                         sent = sent_at(self.where, names, senders, sender, plan.fixed)[at]
                         stretches += [(end + i, first + i, 1) for i in np.flatnonzero(sent).tolist()]
                 if plan.flows:
                     flow = plan.flows[place, senders]
-                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[senders][at]))
+                    way = flow[0] if plan.experiment.before else senders
+                    flows.setdefault(flow, []).append((np.arange(first, n_changes), self.flow_rows[way][at]))
             inputs.append((where, e, head, known[e, senders]))
             end += count
         if not inputs:
@@ -430,7 +456,7 @@ class Batch:
             self.ship(_ranges(np.asarray(firsts), counts)),
             n_changes,
             tuple(
-                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].layer)))
+                (*by, self.ship(rows), Points(self, host[at], self.width(by[0].known_after)))
                 for by, (at, rows) in sent_by.items()
             ),
             tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.engine.along_paths import carried
 from circuitdsl.engine.batch_index import Array, Batch, Plan, Where, plan, ship
 from circuitdsl.engine.experiment import Experiment, Positions, check
 from circuitdsl.engine.forward import Passes, PatchedRun
@@ -135,7 +136,7 @@ def _passes(
     model = base.model
     where = Where.of(positions, base.n, base.length, first_difference(base.clean_tokens, base.corrupt_tokens))
     plans = [plan(experiment, model) for experiment in experiments]
-    flow = flows(base, plans, where, most, tally)
+    flow = flows(base, plans, where, most, tally) | carried(base, plans, where, most, tally)
     return [
         Pass(PatchedRun(group, base, part, flow, tally), target, values)
         for members, prompts, start in entries(plans, where, model.n_layers)

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.memory import VOCAB_ROWS
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Request
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 
 #: Token indices `[n, k]` of a position in each of `n` prompts; -1 where a prompt has fewer than `k`.
 Positions = Mapping[Position, Int[Tensor, "n k"]]
+#: arrows of a path, each as its edges
+Before = tuple[frozenset[Edge], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Experiment:
         ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
         via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
         direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.
+        before: the arrows of a path before the last, which is `edges`: their senders do not write their terms of the
+            other run, but change by what arrives along these arrows (semantics §8).
     """
 
     edges: frozenset[Edge] = frozenset()
@@ -40,14 +45,17 @@ class Experiment:
     ablate: Ablation = "corrupt"
     via_mlps: bool = False
     direction: Direction = "noise"
+    before: Before = ()
 
     @property
     def positions(self) -> frozenset[Position]:
         """Every position named in it."""
-        return frozenset(e.position for e in self.edges) | frozenset(s.position for s in self.sites)
+        places = frozenset(e.position for arrow in (*self.before, self.edges) for e in arrow)
+        return places | frozenset(s.position for s in self.sites)
 
     def __str__(self) -> str:
-        parts = [str(edge) for edge in sorted(self.edges)]
+        way = "".join(f"{', '.join(map(str, sorted(arrow)))}, then " for arrow in self.before)
+        parts = [way + ", ".join(map(str, sorted(self.edges)))] if way else [str(edge) for edge in sorted(self.edges)]
         parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]
         return ", ".join(parts) + (" via mlps" if self.via_mlps else "")
 
@@ -74,6 +82,9 @@ def experiment_of(request: Request) -> Experiment:
     Asked for again with every part of the prompts.
     """
     patches = request.patches
+    if isinstance(request, PathRequest):
+        *before, last = map(frozenset, request.arrows)
+        return Experiment(edges=last, before=tuple(before))
     edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
     nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
     if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
@@ -91,9 +102,13 @@ def check(model: Transformer, experiment: Experiment) -> None:
     """Refuse an experiment that the model cannot hold.
 
     Raises:
-        PatchError: a head or MLP that does not exist, or a sender that is not strictly earlier than its receiver.
+        PatchError: a head or MLP that does not exist, a sender that is not strictly earlier than its receiver, or a
+            path that breaks off.
     """
-    for edge in experiment.edges:
+    for arrow, following in pairwise((*experiment.before, experiment.edges)):
+        if lost := {edge.sender for edge in following} - {edge.receiver.node for edge in arrow}:
+            raise PatchError(f"a path breaks off before {min(lost)}: nothing on it is sent there")
+    for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
         if edge.receiver.node.is_part:
@@ -102,6 +117,8 @@ def check(model: Transformer, experiment: Experiment) -> None:
             )
         if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
             raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
+        if edge.receiver.node.kind == "resid":
+            raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
     for site in experiment.sites:
@@ -111,8 +128,10 @@ def check(model: Transformer, experiment: Experiment) -> None:
 
 
 def check_node(model: Transformer, node: Node) -> None:
-    """Raises `PatchError` where the model has no such head or MLP."""
+    """Raises `PatchError` where the model has no such head, MLP or residual stream."""
     layers, heads = model.n_layers, model.n_heads
+    if node.kind == "resid" and not 1 <= node.layer <= layers:
+        raise PatchError(f"{model.name} has residual streams 1 to {layers}, so there is no {node}")
     if node.kind in ("head", "mlp") and not 0 <= node.layer < layers:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:

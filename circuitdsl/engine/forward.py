@@ -11,7 +11,7 @@ time (norms, projections, MLPs) is computed for all of them at once, attention f
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,7 +30,7 @@ from circuitdsl.engine.side_by_side import apart, in_a_row, last
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
-from circuitdsl.models.writers import Written, in_whole, term
+from circuitdsl.models.writers import Written, in_whole, is_neuron, layer_of, term
 
 
 @dataclass
@@ -79,7 +79,7 @@ def residuals_after(runs: Passes, until: int) -> list[Float[Tensor, "N E W d"]]:
 def first_residuals(runs: Passes) -> list[Float[Tensor, "N E W d"]]:
     """The residual streams that the first layer to be recomputed whole reads; all enter at the same layer."""
     if runs[0].batch.entry >= 0:
-        return enter(runs)
+        return _streams(runs, runs[0].batch.entry + 1, enter(runs))
     return [_put(run, EMBED, run.clean(run.runs.clean.embed, run.batch.steps)) for run in runs]
 
 
@@ -108,7 +108,8 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
                 run.now.kept[node] = own
     for run, width in zip(runs, widths, strict=True):
         run.tally.block_positions += len(run.batch.rows) * len(run.batch.plans) * width
-    return apart(mid + _put_all(runs, Node("mlp", layer), widths, out), batches, widths)
+    after = mid + _put_all(runs, Node("mlp", layer), widths, out)
+    return _streams(runs, layer + 1, apart(after, batches, widths))
 
 
 def _mlp(runs: Passes, layer: int, x: Float[Tensor, "rows d"]) -> tuple[Tensor, dict[Node, Float[Tensor, " rows"]]]:
@@ -399,13 +400,13 @@ def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Rea
     change = resid.new_zeros(reads.n_changes, resid.shape[-1])
     for sender, changed, into, points in reads.sends:
         then = run.runs.corrupt.value(sender)[points.prompt, points.pos]
-        if changed:
+        if changed and sender in run.now:  # of those below its entry a pass holds none that no stream has replaced yet
             now = run.now.value(sender).flatten(0, 2)[points.flat]
         else:
             now = run.runs.clean.value(sender)[points.prompt, points.pos]
         change.index_add_(0, into, term(run.model, sender, then - now))
     for flow, into, rows in reads.flows:
-        change.index_add_(0, into, run.flow.added[flow][rows])
+        change.index_add_(0, into, run.flow.added[flow][rows].to(change.device))
     return resid + (change if reads.n_changes == len(resid) else change[reads.change])
 
 
@@ -420,6 +421,28 @@ def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Flo
     if of in run.batch.kept_layers:
         run.now.kept[of] = out
     return out
+
+
+def _streams(runs: Passes, layer: int, resids: Iterable[Float[Tensor, "N E W d"]]) -> list[Float[Tensor, "N E W d"]]:
+    """The residual streams that enter a layer, replaced where they are knocked out, with all terms in them."""
+    of, found = Node("resid", layer), []
+    for run, resid in zip(runs, resids, strict=True):
+        found.append(_put(run, of, resid))
+        below = sorted(node for node in run.batch.kept_nodes if of.holds(node))
+        for site in run.batch.sites(of, resid.shape[2]) if below else ():
+            _replace_below(run, site, dict.fromkeys(node if is_neuron(node) else layer_of(node) for node in below))
+    return found
+
+
+def _replace_below(run: PatchedRun, site: Sites, nodes: Iterable[Node]) -> None:
+    """Where a stream is replaced, what nodes have written before is in it no more, but what stands in its place."""
+    for node in nodes:
+        width = run.batch.width(node.known_after)
+        now = run.now.value(node) if node in run.now else run.clean(run.runs.clean.value(node), width)
+        now = now.clone()
+        other = run.runs.substitute(site.ablate, node, site.points.prompt, site.points.pos)
+        now.flatten(0, 2)[run.batch.ship(site.points.rows_of(width))] = other
+        run.now.kept[node] = now[..., 0] if is_neuron(node) else now
 
 
 def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points _"]) -> Float[Tensor, "points _"]:

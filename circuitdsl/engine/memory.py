@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -132,6 +132,17 @@ def refuse_too_little(model: Transformer, length: int, max_memory: int | None) -
         )
 
 
+def refuse_more(model: Transformer, lengths: Sequence[int], max_memory: int | None) -> None:
+    """Raise `OutOfMemory` where a limit has no room for all terms of the clean and corrupt runs of these prompts."""
+    needed = ceil(2 * sum(lengths) * all_terms(model) * model.dtype.itemsize / CACHES / LIMIT_SHARE)
+    if max_memory is not None and max_memory < needed:
+        raise OutOfMemory(
+            f"{max_memory / 1e6:.0f} MB are too little for circuits of the whole graph of {model.name}: all terms of "
+            f"{len(lengths)} prompts are held, which takes {ceil(needed / 1e6)} MB",
+            hint=f"allow {ceil(needed / 1e6)}MB or more, or give fewer --prompts",
+        )
+
+
 def kept_bytes(device: torch.device, max_memory: int | None = None) -> int:
     """Bytes of runs that are kept once the prompts of a task are scored; none where memory is limited."""
     return 0 if max_memory is not None else int(allowed(device) * CACHES / 2)
@@ -151,8 +162,8 @@ def prompt_bytes(model: Transformer, length: int, kept: Kept | None = None) -> i
 
 def _values(model: Transformer, nodes: Iterable[Node]) -> int:
     """Numbers at one position in the values of nodes."""
-    one = {"embed": model.d_model, "head": model.n_heads * model.d_head, "mlp": model.d_model}
-    return sum(1 if node.is_part else one.get(node.kind, 0) for node in nodes)
+    one = {"head": model.n_heads * model.d_head, "logits": 0}
+    return sum(1 if node.is_part else one.get(node.kind, model.d_model) for node in nodes)
 
 
 def prompts_at_once(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
+from circuitdsl.circuit.vocabulary import CHANCE, LAST_RANK, METRICS, Metric
 from circuitdsl.engine.named import function_of
 from circuitdsl.errors import UserError
 from circuitdsl.tasks.dataset import PromptPair
@@ -83,21 +83,47 @@ def logit_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> S
 
 
 def accuracy(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
-    """Whether the best answer beats every distractor, or (`argmax`) every other token; a tie is no hit."""
-    whole = "argmax" in options
-    return on_sides(pairs, None, whole, _best_answer_beats_all if whole else _best_answer_wins)
+    """Whether the best answer beats every distractor, or (`argmax`) every other token, or all but a few (`top`).
+
+    A tie is no hit.
+    """
+    top = _top(options)
+    if top is None:
+        return on_sides(pairs, None, False, _best_answer_wins)
+    return on_sides(pairs, None, True, lambda a, _, logp: _or_nan(a, _rank(a, logp) <= _below(top, logp.shape[-1])))
 
 
 def chance(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
-    """How often a guess is right: one of equally likely answers and distractors, or (`argmax`) of all tokens."""
-    if "argmax" in options:
-        return on_sides(pairs, None, True, lambda a, _, logp: a.mask.sum(-1) / logp.shape[-1])
+    """How often a guess is right: one of equally likely answers and distractors, or `top` different ones of all tokens.
+
+    With `argmax` it is one of all tokens.
+    """
+    if (top := _top(options)) is not None:
+        return on_sides(pairs, None, True, lambda a, _, logp: _guessed(a, logp.shape[-1], top))
     return on_sides(pairs, None, False, lambda a, d, _: a.mask.sum(-1) / (a.mask.sum(-1) + d.mask.sum(-1)))
 
 
 def prob_diff(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
     """Probability of the answers minus that of the distractors."""
     return on_sides(pairs, None, True, lambda a, d, _: a.probability() - d.probability())
+
+
+def prob(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Probability of the answers together."""
+    return on_sides(pairs, None, True, lambda a, _, __: a.probability())
+
+
+def logit(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """Mean logit of the answers."""
+    return on_sides(pairs, None, False, lambda a, _, __: a.mean())
+
+
+def rank(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
+    """The rank of the best answer among all tokens, 1 for the most likely, `LAST_RANK` at the most.
+
+    Other answers are not counted, and a tie counts against the answer, as for `accuracy`.
+    """
+    return on_sides(pairs, None, True, lambda a, _, logp: _or_nan(a, _rank(a, logp).clamp(max=LAST_RANK)))
 
 
 def logprob(options: Options, pairs: Sequence[PromptPair], clean: Clean) -> Scorer:
@@ -121,9 +147,40 @@ def _best_answer_wins(a: Side, d: Side, _: Tensor) -> Float[Tensor, " m"]:
     return _beats(a.best(), d.best())
 
 
-def _best_answer_beats_all(a: Side, _: Side, logp: Float[Tensor, "m vocab"]) -> Float[Tensor, " m"]:
+def _top(options: Options) -> int | None:
+    """How many of the first tokens an answer may be among; None where it is compared with the distractors alone."""
+    return 1 if "argmax" in options else int(options["top"]) if "top" in options else None
+
+
+def _below(top: int, vocabulary: int) -> int:
+    """The number, where an answer can miss it; raises `UserError` where every token is among so many."""
+    if top >= vocabulary:
+        message = (
+            f"accuracy(top = {top}) is 100 %: the model has {vocabulary} tokens, and all are among the first {top}"
+        )
+        raise UserError(message, hint="take fewer")
+    return top
+
+
+def _rank(a: Side, logp: Float[Tensor, "m vocab"]) -> Int[Tensor, " m"]:
+    """1 and how many tokens, answers apart, are no less likely than the best answer."""
     answers = torch.where(a.mask, a.ids, a.ids[:, :1])  # padding is no token
-    return _beats(a.best(), logp.scatter(-1, answers, -torch.inf).amax(-1))
+    others = logp.scatter(-1, answers, -torch.inf)
+    return 1 + (others >= a.best()[:, None]).sum(-1)
+
+
+def _or_nan(a: Side, found: Tensor) -> Float[Tensor, " m"]:
+    """NaN where the model gives no number for the answers."""
+    return torch.where(torch.isnan(a.best()), torch.nan, found.float())
+
+
+def _guessed(a: Side, vocabulary: int, top: int) -> Float[Tensor, " m"]:
+    """How often some answer is among so many different tokens that are drawn at random."""
+    count, missed = a.mask.sum(-1).double(), torch.ones(len(a.mask), dtype=torch.float64, device=a.mask.device)
+    for i in range(a.mask.shape[1]):  # each answer is none of those drawn
+        left = (vocabulary - top - i) / (vocabulary - i) if vocabulary > i else 0.0
+        missed = torch.where(count > i, missed * max(left, 0.0), missed)
+    return (1 - missed).float()
 
 
 def _beats(best: Float[Tensor, " m"], rival: Float[Tensor, " m"]) -> Float[Tensor, " m"]:

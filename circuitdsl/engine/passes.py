@@ -122,9 +122,11 @@ class Pass:
             block.mlp_norm(resid if model.parallel else mid), [node.index for node in watched]
         )
         term = self.edits.mlp(layer, term, self.rows)
-        for node, value in ((mlp, term), *zip(watched, activations, strict=True)):
-            written[node] = self._wrote(node, value, before)
         self.resid = mid + term
+        stream = [Node("resid", layer + 1)] if Node("resid", layer + 1) in self.out.kept else []
+        values = (term, *[self.resid] * len(stream), *activations)
+        for node, value in zip((mlp, *stream, *watched), values, strict=True):
+            written[node] = self._wrote(node, value, before)
         if layer == model.n_layers - 1 and len(self.out.end):
             self.out.end[self.rows] = self.resid[:, -1]
         return Layer(k, v, written)
@@ -146,6 +148,6 @@ class Pass:
 
     def _reads_end_alone(self, layer: int) -> bool:
         """Whether nothing but END is kept of the last layer, beside its keys and values."""
-        kept = any(node.layer == layer for node in self.out.kept)
+        kept = any(node.known_after == layer for node in self.out.kept)
         kept |= any(self._has_room(what, layer) for what in ("q", "mlp_in"))
         return layer == self.model.n_layers - 1 and not kept and self.edits is PLAIN

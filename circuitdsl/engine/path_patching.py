@@ -98,7 +98,7 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    model, until = runs.model, max(node.layer for node in nodes)
+    model, until = runs.model, min(max(node.layer for node in nodes), runs.model.n_layers - 1)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:
         return terms_at_end(model, base.clean, nodes)

@@ -191,6 +191,7 @@ def scores_of(prompts: Prompts, metric: Metric, side: str) -> Array:
     return known.scores(side, metric, compute) if known else compute()
 
 
-def gap(prompts: Prompts, metric: Metric) -> float:
-    """How far the corrupt prompts are from the clean ones by a metric, on average."""
-    return abs(float(np.mean(behaviour(prompts, metric) - behaviour(prompts, metric, "corrupt"))))
+def gap(prompts: Prompts, metric: Metric, chosen: Array | None = None) -> float:
+    """How far the corrupt prompts (or those chosen) are from the clean ones by a metric, on average."""
+    each = behaviour(prompts, metric) - behaviour(prompts, metric, "corrupt")
+    return abs(float(np.mean(each if chosen is None else each[chosen])))

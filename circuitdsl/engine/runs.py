@@ -22,7 +22,7 @@ from circuitdsl.engine.terms import Cache, Rows, Terms, new_cache, new_terms
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import in_whole
+from circuitdsl.models.writers import in_whole, without_terms
 
 #: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
@@ -85,7 +85,7 @@ class Runs:
                 raise PatchError("mean ablation needs the means: Runs.with_means(mean_terms(...), stratum)")
             return self.means.value(node)[(self.stratum[prompts], *at)]
         found = (self.corrupt if ablate == "corrupt" else self.clean).value(node)[(prompts, *at)]
-        return found if ablate == "corrupt" else torch.zeros_like(found)
+        return found if ablate == "corrupt" else torch.zeros_like(found) + without_terms(self.model, node)
 
 
 @measuring()
@@ -99,7 +99,7 @@ def run(
     """Run clean prompts and their corrupt partners once and keep what is read later.
 
     Args:
-        neurons: those that experiments on these runs name, where everything is kept.
+        neurons: those that experiments on these runs name, and residual streams, where everything is kept.
         kept: what is kept instead of everything.
 
     Raises:
@@ -113,7 +113,7 @@ def run(
     clean, corrupt = _checked(model, clean_tokens, "clean"), _checked(model, corrupt_tokens, "corrupt")
     kept = kept or everything(model.n_layers, frozenset(neurons))
     heads = {Node("head", layer, 0) for layer in (*kept.q, *(n.layer for n in kept.clean if n.kind == "head"))}
-    for node in (*heads, *(n for n in kept.clean if n.kind == "mlp")):
+    for node in (*heads, *(n for n in kept.clean if n.kind in ("mlp", "resid"))):
         check_node(model, node)
     (_, length), first = clean.shape, first_difference(clean, corrupt)
     cache, terms = new_cache(model, clean.shape, kept), new_terms(model, clean.shape, kept.corrupt)

@@ -65,10 +65,10 @@ def new_terms(model: Transformer, shape: Sequence[int], nodes: Iterable[Node]) -
     """Room for the values of nodes on runs of tokens `[n, T]`; see `Kept.corrupt`."""
     n, length = shape
     new = partial(torch.empty, dtype=model.dtype)
-    one = {"embed": (model.d_model,), "head": (model.n_heads, model.d_head), "mlp": (model.d_model,)}
+    one = dict.fromkeys(("embed", "mlp", "resid"), (model.d_model,)) | {"head": (model.n_heads, model.d_head)}
     wanted = sorted(set(nodes) - {LOGITS})
     sizes = {node: (n, length, *(() if is_neuron(node) else one[node.kind])) for node in wanted}
-    kept = {node: new(size, device=model.device_of(node.layer)) for node, size in sizes.items()}
+    kept = {node: new(size, device=model.device_of(node.known_after)) for node, size in sizes.items()}
     return Terms(kept, new((n if LOGITS in nodes else 0, model.d_model), device=model.blocks[-1].device))
 
 

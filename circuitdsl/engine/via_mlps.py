@@ -11,7 +11,7 @@ patch. The forward pass already carries its change to the receivers above, which
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
-from circuitdsl.engine.batch_index import Array, Flow, Plan, Route, Senders, Where, all_names, sent_at, ship
+from circuitdsl.engine.batch_index import Array, Carried, Flow, Plan, Route, Where, all_names, sent_at, ship
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, unit_rows
@@ -29,15 +29,19 @@ from circuitdsl.models.writers import neurons, term
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """Changes that MLPs add.
+    """Changes that MLPs add, and those that come along paths.
 
     Attributes:
-        added: for every route and every stage at which a receiver reads it, `[points, d]`.
-        rows: for each set of senders, the row of a (prompt, position) in `added`, or -1: `[n, T]`.
+        added: for every way and every stage at which a receiver reads it, `[points, d]`.
+        rows: for the senders of each route and for each path, the row of a (prompt, position) in `added`, or -1:
+            `[n, T]`.
     """
 
     added: Mapping[Flow, Float[Tensor, "points d"]]
-    rows: Mapping[Senders, Array]
+    rows: Mapping[Hashable, Array]
+
+    def __or__(self, other: Flows) -> Flows:
+        return Flows({**self.added, **other.added}, {**self.rows, **other.rows})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,8 @@ def wanted(plans: Iterable[Plan]) -> dict[Route, frozenset[float]]:
     """The routes whose flow is needed, with the stages at which it is read."""
     out: dict[Route, frozenset[float]] = {}
     for route, stage in (flow for plan in plans for flow in plan.flows.values()):
+        if isinstance(route, Carried):
+            continue
         out[route] = out.get(route, frozenset()) | {stage}
     return out
 
@@ -84,7 +90,7 @@ def flows(runs: Runs, plans: Sequence[Plan], where: Where, max_rows: int, tally:
     """The changes that MLPs add, for each route of some plans, at most `max_rows` points at a time."""
     fixed = any(plan.fixed for plan in plans)
     added = defaultdict[Flow, list[Tensor]](list)
-    rows: dict[Senders, Array] = {}
+    rows: dict[Hashable, Array] = {}
     chunks: list[list[_Group]] = []
     room, most = 0, min(max_rows, unit_rows(runs.model))
     for route, stages in wanted(plans).items():
@@ -125,9 +131,22 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
             for sender, names in group.route.senders:
                 if sender.kind == kind and sender.layer == layer:
                     points = prompt[group.at], pos[group.at]
-                    delta = term(model, sender, runs.corrupt.value(sender)[points] - runs.clean.value(sender)[points])
+                    moved = delta = term(model, sender, _change(runs, sender, points))
+                    for stream, at in group.route.held:
+                        if stream.kind == "resid" and sender.holds(stream):  # what it holds is replaced already
+                            replaced = ship(group.pick(where.mask(at))[:, None], model.device)
+                            delta = torch.where(replaced, moved - _change(runs, stream, points), delta)
                     sent = group.pick(sent_at(where, names, group.route.senders, sender, fixed=True))
                     direct[group.at] += delta * ship(sent[:, None], model.device).to(delta.dtype)
+
+    def cut(layer: int) -> None:
+        """Where a stream is knocked out, the changes below go no further."""
+        for group in groups:
+            for node, names in group.route.held:
+                if node == Node("resid", layer):
+                    goes_on = ship(~group.pick(where.mask(names))[:, None], model.device).to(direct.dtype)
+                    direct[group.at] *= goes_on
+                    mediated[group.at] *= goes_on
 
     def record(stage: float) -> None:
         for group in groups:
@@ -158,6 +177,8 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
     join("embed", -1)
     for layer in range(model.n_layers):
         heads, mlp = Node("head", layer).stage(model.parallel), Node("mlp", layer).stage(model.parallel)
+        join("resid", layer)
+        cut(layer)
         record(heads)
         if not model.parallel:
             join("head", layer)
@@ -166,5 +187,12 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         if model.parallel:
             join("head", layer)
         join("mlp", layer)
+    join("resid", model.n_layers)
+    cut(model.n_layers)
     record(float("inf"))
     return found
+
+
+def _change(runs: Runs, node: Node, points: tuple[Tensor, Tensor]) -> Float[Tensor, "points _"]:
+    """How a node's value differs between the two runs."""
+    return runs.corrupt.value(node)[points] - runs.clean.value(node)[points]

@@ -25,6 +25,7 @@ from circuitdsl.circuit.nodes import EMBED, LOGITS, Node
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.engine import runs as engine
 from circuitdsl.engine.ends import tokens_of
+from circuitdsl.engine.memory import refuse_more
 from circuitdsl.engine.partial_runs import PartialRuns, copied
 from circuitdsl.engine.terms import Terms
 from circuitdsl.measurements.kept import Kept
@@ -58,7 +59,16 @@ class Some:
 
 @dataclass(eq=False)
 class WholeRuns(PartialRuns[Some]):
-    """Prompts on which subgraphs of the whole graph are run."""
+    """Prompts on which subgraphs of the whole graph are run.
+
+    Raises:
+        UserError: the model lies on several devices, or the terms of the prompts take more memory than is allowed.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lengths = [len(self.prompts.pairs[i].clean_tokens) for i in self.indices]
+        refuse_more(self.model, lengths, self.prompts.max_memory)
 
     @cached_property
     def graph(self) -> WholeGraph:

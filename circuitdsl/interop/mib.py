@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,10 +63,14 @@ class Scored:
 
         Where nodes alone are scored, these are the edges between so many nodes.
         """
+        return self.graph.connected(self.first(many, absolute))
+
+    def first(self, many: int, absolute: bool = False) -> Bool[Array, " edges"]:
+        """The same with those on no way."""
         if self.edges_scored:
             return self.graph.highest(np.abs(self.scores) if absolute else self.scores, many)
         ranked = sorted(self.nodes, key=lambda node: -abs(self.nodes[node]) if absolute else -self.nodes[node])
-        return self.graph.connected(self.graph.between({EMBED, *ranked[:many]}))
+        return self.graph.between({EMBED, *ranked[:many]})
 
     @property
     def items(self) -> int:
@@ -89,6 +94,14 @@ def name_of_edge(sender: Node, to: Input) -> str:
 def names_of(graph: WholeGraph) -> dict[str, int]:
     """The number of each edge by its name."""
     return {name_of_edge(sender, to): i for i, (sender, to) in enumerate(graph.edges)}
+
+
+def refuse_another(path: Path, graph: WholeGraph, model: str, own: WholeGraph) -> None:
+    """Raise `UsageError` where a file is about another graph than a model's own."""
+    if graph != own:
+        raise UsageError(
+            f"{path}: it is about {graph}, and {model} is {own}", hint="name the model that it was made for"
+        )
 
 
 def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored:
@@ -121,13 +134,13 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
     if not isinstance(given, dict) or not all(isinstance(given.get(key), dict) for key in ("cfg", "nodes", "edges")):
         raise wrong("it needs `cfg`, `nodes` and `edges`, each an object", "graph.to_json of EAP-IG writes such a file")
     graph, width = _graph(given["cfg"], wrong)
-    if shape is not None and graph != shape:
-        raise wrong(f"it is about {_said(graph)}, and {model} is {_said(shape)}", "name the model that it was made for")
+    if shape is not None:
+        refuse_another(path, graph, model, shape)
     scores, kept = np.zeros(len(graph)), np.zeros(len(graph), bool)
     numbers, scored = names_of(graph), False
     for name, values in given["edges"].items():
         if name not in numbers:
-            raise wrong(f"there is no edge {quoted(name)} in {_said(graph)}")
+            raise wrong(f"there is no edge {quoted(name)} in {graph}")
         score, inside = _values(name, values, wrong)
         scored |= score is not None
         scores[numbers[name]], kept[numbers[name]] = score or 0.0, inside
@@ -136,8 +149,8 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
     chosen = set[Node]()
     for name, values in given["nodes"].items():
         if name not in by_name and name != "logits":
-            raise wrong(f"there is no node {quoted(name)} in {_said(graph)}")
-        score, inside = _values(name, values, wrong)
+            raise wrong(f"there is no node {quoted(name)} in {graph}")
+        score, inside = _values(name, _without_nan(values), wrong)
         if name in by_name and score is not None:
             nodes[by_name[name]] = score
         if name in by_name and inside:
@@ -170,9 +183,10 @@ def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:
     return score, values.get("in_graph") is True
 
 
-def _said(graph: WholeGraph) -> str:
-    beside = " side by side with its MLPs" if graph.parallel else ""
-    return f"a model of {graph.n_layers} layers of {graph.n_heads} heads{beside}"
+def _without_nan(values: Any) -> Any:
+    """The values of a node; EAP-IG writes NaN for a node that has no score."""
+    score = values.get("score") if isinstance(values, dict) else None
+    return {**values, "score": None} if isinstance(score, float) and math.isnan(score) else values
 
 
 def text_of(found: Scored) -> str:

@@ -34,6 +34,8 @@ def writes_at(node: Node) -> Place | None:
             return Place(f"blocks.{node.layer}.attn.hook_z", node.head, part)
         case "mlp":
             return Place(f"blocks.{node.layer}.{'mlp.hook_post' if node.is_part else 'hook_mlp_out'}", None, part)
+        case "resid":
+            return Place(f"blocks.{node.known_after}.hook_resid_post")
         case "embed":
             return Place(EMBEDDED)
         case _:

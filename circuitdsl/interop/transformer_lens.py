@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.changes import EdgePatch, NodePatch, Patch
+from circuitdsl.circuit.changes import EdgePatch, NodePatch, Patch, PathPatch
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Edge, Input, Node, Position
 from circuitdsl.engine.positions import token_indices
@@ -125,10 +125,13 @@ def _claim(circuit: Circuit, name: str) -> Claim:
     return found
 
 
-def _patch(claim: Claim, member: str | None) -> Patch:
+def _patch(claim: Claim, member: str | None) -> EdgePatch | NodePatch:
     patch: Patch | None = getattr(claim.measurement, "patch", None)
     if patch is None:
         raise NotByHooks(f"line {claim.line} patches nothing: {claim.text}", "name an edge or a knock-out")
+    if isinstance(patch, PathPatch):
+        why = f"line {claim.line} is about a path, whose middle nodes are computed apart"
+        raise NotByHooks(why, "take the edge of one of its arrows")
     if isinstance(patch, NodePatch):
         if member is not None:
             raise UsageError("a knock-out has no members", hint="leave member out")
@@ -190,7 +193,7 @@ def _means(
 
 def patch_hooks(
     model: Any,
-    patch: Patch,
+    patch: EdgePatch | NodePatch,
     clean: Int[Tensor, "n T"],
     corrupt: Int[Tensor, "n T"],
     positions: Mapping[Position, Int[Tensor, "n k"]],
@@ -223,7 +226,7 @@ def patch_hooks(
     ]
 
 
-def _check(model: Any, patch: Patch) -> None:
+def _check(model: Any, patch: EdgePatch | NodePatch) -> None:
     """Refuse a patch that hooks of this model cannot make exactly."""
     if not hasattr(model, "hook_dict") or not hasattr(model, "run_with_hooks"):
         raise UsageError(f"{type(model).__name__} is no model of TransformerLens", "pass a TransformerBridge")
@@ -231,7 +234,7 @@ def _check(model: Any, patch: Patch) -> None:
     edges = patch.edges if isinstance(patch, EdgePatch) else ()
     nodes = [e.sender for e in edges] + [s.node for s in (patch.sites if isinstance(patch, NodePatch) else ())]
     for node in (*nodes, *(edge.receiver.node for edge in edges)):
-        if node.layer >= config.n_layers or node.head >= config.n_heads:
+        if node.known_after >= config.n_layers or node.head >= config.n_heads:
             raise UsageError(f"this model has no {node}: it has {config.n_layers} layers of {config.n_heads} heads")
     part = next((node for node in nodes if node.is_part), None)
     if part:

@@ -44,6 +44,12 @@ def has(children: Sequence[Child], *kinds: str) -> bool:
     return any(isinstance(c, Token) and c.type in kinds for c in children)
 
 
+def _ends(children: Sequence[Child]) -> dict[str, Any]:
+    """What may stand at the end of a claim."""
+    kinds = {"where": s.Where, "citation": s.Text, "gap": s.KnownGap}
+    return {name: first(children, kind) for name, kind in kinds.items()}
+
+
 def whole(digits: str) -> int:
     """An index as an int. A very long one becomes 10^18, since Python refuses to read it; that is too large as well."""
     return int(digits) if len(digits) <= 18 else 10**18
@@ -79,8 +85,17 @@ class Builder(Transformer[Token, Any]):
         layer, head = map(whole, c[0].split("."))
         return s.Head(span(c[:1]), layer, head, *map(whole, c[2:3]))
 
+    def layer(self, c: list[Child]) -> s.Layer:
+        return s.Layer(span(c), whole(c[0][:-2]))
+
     def mlp(self, c: list[Child]) -> s.Mlp:
         return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
+
+    def resid(self, c: list[Child]) -> s.Resid:
+        return s.Resid(span(c), whole(c[0].removeprefix("resid")))
+
+    def nodes_at(self, c: list[Child]) -> s.NodesAt:
+        return s.NodesAt(span(c), c[0], s.At(span(c[1:]), (c[2],)))
 
     def place(self, c: list[Child]) -> s.Place:
         offset = 0 if len(c) == 1 else whole(c[2]) * (1 if c[1].type == "PLUS" else -1)
@@ -101,11 +116,22 @@ class Builder(Transformer[Token, Any]):
     def edge_claim(self, c: list[Child]) -> s.EdgeClaim:
         each, edge = has(c, "EACH"), first(c, s.Edge)
         claim, on = every(c, _CLAIM), first(c, s.Word)
-        return s.EdgeClaim(span(c), each, edge, claim, on, citation=first(c, s.Text))
+        return s.EdgeClaim(span(c), each, edge, claim, on, **_ends(c))
+
+    def path(self, c: list[Child]) -> s.Path:
+        return s.Path(span(c), c[0], tuple(c[1:]))
+
+    def hop(self, c: list[Child]) -> s.Hop:
+        return s.Hop(span(c), c[1], first(c, s.At))
+
+    def path_claim(self, c: list[Child]) -> s.PathClaim:
+        each, path = has(c, "EACH"), first(c, s.Path)
+        claim, on = every(c, _CLAIM), first(c, s.Word)
+        return s.PathClaim(span(c), each, path, claim, on, **_ends(c))
 
     def expect(self, c: list[Child]) -> s.Expect:
         relation, claim, on = first(c, _RELATION), every(c, _CLAIM), first(c, s.Word)
-        return s.Expect(span(c), c[1], relation, claim, on, citation=first(c, s.Text))
+        return s.Expect(span(c), c[1], relation, claim, on, **_ends(c))
 
     def measurement(self, c: list[Child]) -> s.Measurement:
         return s.Measurement(span(c), s.Word(c[0].span, str(c[0])), every(c, s.Syntax))
@@ -118,14 +144,17 @@ class Builder(Transformer[Token, Any]):
     def channel(self, c: list[Child]) -> s.Channel:
         sender, receiver, *_ = every(c, s.Syntax)
         claim, apart = every(c, s.Composition), first(c, s.Apart)
-        return s.Channel(span(c), has(c, "EACH"), sender, receiver, apart, claim, citation=first(c, s.Text))
+        return s.Channel(span(c), has(c, "EACH"), sender, receiver, apart, claim, **_ends(c))
 
     def composition(self, c: list[Child]) -> s.Composition:
         quantity, kind = (*(s.Word(part.span, str(part)) for part in c[:-1]), None)[:2]
         return s.Composition(span(c), quantity, kind, c[-1])  # type: ignore[arg-type]
 
     def trace(self, c: list[Child]) -> s.Trace:
-        return s.Trace(span(c), c[1], c[2], c[4], c[6], first(c, s.At), citation=first(c, s.Text))
+        return s.Trace(span(c), c[1], c[2], c[4], c[6], first(c, s.At), **_ends(c))
+
+    def property(self, c: list[Child]) -> s.Property:
+        return s.Property(span(c), c[1], first(c, s.Number), first(c, s.Word), gap=first(c, s.KnownGap))
 
     def text(self, c: list[Child]) -> s.Text:
         return s.Text(span(c), c[0][1:-1] if c[0].endswith('"') else c[0][1:])
@@ -150,10 +179,10 @@ class Builder(Transformer[Token, Any]):
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
     apart = _of_nodes(s.Apart)
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))
-    role, property, intervention = map(_of_nodes, (s.Role, s.Property, s.Intervention))
+    role, intervention, known_gap = map(_of_nodes, (s.Role, s.Intervention, s.KnownGap))
     set_attention, scale, replace, project_out = map(_of_nodes, (s.SetAttention, s.Scale, s.Replace, s.ProjectOut))
     brackets, place_arrow, stronger, between = map(_of_nodes, (s.Brackets, s.PlaceArrow, s.Stronger, s.Between))
     above_chance, agree, option, setting = map(_of_nodes, (s.AboveChance, s.Agree, s.Option, s.Option))
-    items, bare_items, at = map(_of_list, (s.Items, s.Items, s.At))
+    items, bare_items, at, where = map(_of_list, (s.Items, s.Items, s.At, s.Where))
     info, word, special, group_ref = map(_of_word, (s.Info, s.Word, s.Special, s.GroupRef))
     plain_claim, bound, compared, change = map(_of_word, (s.PlainClaim, s.Bound, s.Compared, s.Change))

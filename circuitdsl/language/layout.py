@@ -25,7 +25,7 @@ class Row:
     Attributes:
         table: rows of the same table that follow one another share their columns.
         cells: the words in columns; a cell may be empty.
-        citation: the string at its end, in its quotes.
+        citation: the string at its end, in its quotes, and why the claim is expected to fail.
         of: what the table is of, where there are several of a kind: `expect attention` rows share no columns with
             `expect accuracy` rows.
     """
@@ -55,6 +55,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "info": (Column(0), Column()),
     "group": (Column(0), Column(), Column(), Column(6, ragged=True), Column(2)),
     "edge": (Column(0), Column(), Column(3), Column(2), Column(2), Column(2)),
+    "path": (Column(0), Column(), Column(2), Column(2)),
     "channel": (Column(0), Column(), Column(), Column(), Column(2)),
     "expect": (Column(0), Column(), Column(2)),
 }
@@ -81,25 +82,40 @@ def row_of(statement: s.Statement) -> Row:
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
             more = "  ".join((*(f"role {role.text}" for role in roles), *["outside"] * outside))
             return Row("group", (kind, name.text, f"= {members}", joined(*places), more))
-        case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on, citation=citation):
+        case s.EdgeClaim(each=each, edge=edge, claim=claim, on=on):
             first = joined("each" if each else "", edge.sender)
             rest = f"-> {edge.receiver}", joined(edge.at), joined(edge.protocol)
-            return Row("edge", (first, *rest, _claim(claim), f"on {on}" if on else ""), joined(citation))
-        case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on, citation=citation):
-            cells = (f"expect {measurement}", joined(relation) or _claim(claim), f"on {on}" if on else "")
-            return Row("expect", cells, joined(citation), measurement.name.text)
-        case s.Channel(each=each, sender=sender, receiver=receiver, apart=apart, claim=claim, citation=citation):
+            return Row("edge", (first, *rest, _claim(claim), _asked(on, statement)), _tail(statement))
+        case s.PathClaim(each=each, path=path, claim=claim, on=on):
+            first = joined("path", "each" if each else "", path.sender)
+            way = joined(*path.hops)
+            return Row("path", (first, way, _claim(claim), _asked(on, statement)), _tail(statement))
+        case s.Expect(measurement=measurement, relation=relation, claim=claim, on=on):
+            cells = (f"expect {measurement}", joined(relation) or _claim(claim), _asked(on, statement))
+            return Row("expect", cells, _tail(statement), measurement.name.text)
+        case s.Channel(each=each, sender=sender, receiver=receiver, apart=apart, claim=claim):
             first = joined("each" if each else "", sender)
             words = ("channel", first, f"-> {receiver}", joined(apart), _claim(claim))
-            return Row("channel", words, joined(citation))
-        case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at, citation=citation):
+            return Row("channel", words, _tail(statement))
+        case s.Trace(nodes=nodes, source=source, target=target, includes=includes, at=at):
             way = f"{listed(source)} -> {listed(target)}"
-            return Row("", (joined("trace", nodes, way, "includes", includes, at),), joined(citation))
+            return Row("", (joined("trace", nodes, way, "includes", includes, at, statement.where),), _tail(statement))
         case s.Property(title=title, share=share, of=of):
-            return Row("", (joined("property", title, *(("for", share, "of", of or "prompts") if share else ())),))
+            header = joined("property", title, *(("for", share, "of", of or "prompts") if share else ()))
+            return Row("", (header,), joined(statement.gap))
         case s.Broken(span=span, text=text):
             raise ValueError(f"line {span.line} could not be read: {text}")
     return Row("", (str(statement),))
+
+
+def _asked(on: s.Word | None, claim: s.Cited) -> str:
+    """On which prompts a claim is checked, where it says so."""
+    return joined(f"on {on}" if on else "", claim.where)
+
+
+def _tail(claim: s.Cited) -> str:
+    """What stands behind a claim."""
+    return joined(claim.citation, claim.gap)
 
 
 def _claim(parts: Sequence[s.Syntax]) -> str:
@@ -111,7 +127,7 @@ WIDTH = 120
 INDENT = "  "
 CONTINUED = "    "
 #: cells and lines longer than this do not move the columns after them
-LONG_CELL, LONG_LIST, LONG_LINE, LONG_CITED = 48, 72, 64, 80
+LONG_CELL, LONG_LIST, LONG_WAY, LONG_LINE, LONG_CITED = 48, 72, 80, 64, 80
 
 
 @dataclass(slots=True)
@@ -142,7 +158,7 @@ class Line:
     @property
     def claims(self) -> bool:
         """Whether it states a claim, so that a citation or comment stands in the circuit's column."""
-        return self.row.table in ("edge", "expect", "channel") or bool(self.row.citation)
+        return self.row.table in ("edge", "path", "expect", "channel") or bool(self.row.citation)
 
     def put(self, column: int, text: str) -> None:
         """Put a text at a column, two blanks after the line's words at the least."""
@@ -212,7 +228,8 @@ def _align(run: list[Line]) -> None:
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     """The width of a column: that of its longest cell, apart from outliers."""
-    long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
+    way = any(cell.count("-> ") > 1 for cell in cells)
+    long = LONG_WAY if way else LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
 

@@ -23,8 +23,16 @@ _INSIDE = """
     at outside via direct on is patched knocked out includes by with for of matters negligible lowers raises effect
     delta stronger than and in rises falls above chance points agree embed logits self none
 """
+#: words that mean something only where they follow one another; elsewhere each is a name like others
+PHRASES = (("expected", "to", "fail"), ("where", "stratum"))
+IN_PHRASES = frozenset(word for phrase in PHRASES for word in phrase)
+_PHRASES = {phrase[0]: phrase for phrase in PHRASES}
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
+#: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
+#: which it is one; nodes follow it
+SOFT = {"path": frozenset({"", "THAN"})}
+_NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
 #: words and signs of a statement and of a file, statements of a file, and mistakes in its syntax
@@ -73,7 +81,7 @@ LOOKALIKES = {
     "＝": "=", "＋": "+", "：": ":", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]", "％": "%", "＊": "*",
 }  # fmt: skip
 #: terminals by the names of their groups
-_AS_WRITTEN = frozenset({"DECIMAL", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
+_AS_WRITTEN = frozenset({"DECIMAL", "LAYER", "INT", "ARROW", "RELATION", "PORT", "SCIENTIFIC"})
 OPENING, CLOSING = frozenset({"LPAR", "LSQB"}), frozenset({"RPAR", "RSQB"})
 _BRACKETS = OPENING | CLOSING
 
@@ -122,11 +130,13 @@ class LogicalLine:
 
 @lru_cache(4096)
 def word_kind(word: str) -> str:
-    """The terminal of a word: a keyword, an MLP, a position (capitals), or a name."""
+    """The terminal of a word: a keyword, an MLP, a residual stream, a position (capitals), or a name."""
     if word in KEYWORDS:
         return word.upper()
     if word[0] == "m" and word[1:].isdigit():
         return "MLP"
+    if word.startswith("resid") and word[5:].isdigit():
+        return "RESID"
     return "POSITION" if word.isupper() and word[0] != "_" else "NAME"
 
 
@@ -145,6 +155,8 @@ class _Cutter:
         self.comments: list[Comment] = []
         self.current: LogicalLine | None = None
         self.open: list[Token] = []
+        #: words of the statement that may be keywords
+        self.soft: list[Token] = []
         self.tokens = 0
         self.row = 1
         self.row_start = 0
@@ -157,7 +169,9 @@ class _Cutter:
             value = match[kind]
             start = match.end() - len(value)
             if kind == "WORD":
-                add(word_kind(value), value, start)
+                token = add(word_kind(value), value, start)
+                if value in SOFT:
+                    self.soft.append(token)
             elif kind == "SIGN":
                 add(SIGNS[value], value, start)
             elif kind in _AS_WRITTEN:
@@ -216,6 +230,8 @@ class _Cutter:
         if self.current is not None:
             if self.open and not self.current.broken:
                 self.complain("E014", f"'{self.open[-1]}' is never closed", self.open[-1])
+            _join_phrases(self.current.tokens)
+            self.harden(self.current.tokens)
             self.lines.append(self.current)
             self.tokens += len(self.current.tokens)
             if self.tokens > MAX_TOKENS_OF_ALL:
@@ -226,6 +242,15 @@ class _Cutter:
                 self.too_many(MAX_MISTAKES, "mistakes")
         self.current = None
         self.open.clear()
+
+    def harden(self, tokens: list[Token]) -> None:
+        """Make keywords of the words that stand where they are ones."""
+        for token in self.soft:
+            place = next(i for i, each in enumerate(tokens) if each is token)
+            before = tokens[place - 1].type if place else ""
+            if before in SOFT[token] and place + 1 < len(tokens) and tokens[place + 1].type in _NODES_FOLLOW:
+                token.type = token.upper()
+        self.soft = []
 
     def too_many(self, most: int, what: str) -> None:
         assert self.current is not None
@@ -264,9 +289,6 @@ class _Cutter:
         elif kind == "CURLY_STRING":
             token = self.add("STRING", f'"{value[1:-1]}"', position)
             self.alike(f"{value[0]}…{value[-1]}", '"…"', token)
-        elif kind == "LAYER":
-            message = f"'{value}' is not read: list the heads of the layer, {value[:-1]}0 {value[:-1]}1 …"
-            self.complain("E020", message, self.add("ODD", value, position))
         elif value == "==" and not self.open and self.claims():
             message = "'==' is no relation; did you mean '>=' or '<=', or an interval: in [38%, 42%]?"
             self.complain("E010", message, self.add("RELATION", value, position), ">=", "<=")
@@ -292,6 +314,14 @@ class _Cutter:
     def alike(self, written: str, meant: str, token: Token) -> None:
         span = token.span
         self.sink.error("E010", f"'{written}' is not read here", span, meant=meant, fixes=(Fix(span, str(token)),))
+
+
+def _join_phrases(tokens: list[Token]) -> None:
+    """Words that make a phrase become its terminals."""
+    for i, token in enumerate(tokens):
+        if token.type == "NAME" and (phrase := _PHRASES.get(token)) and tuple(tokens[i : i + len(phrase)]) == phrase:
+            for word in tokens[i : i + len(phrase)]:
+                word.type = word.upper()
 
 
 _STATEMENT_START = re.compile(

@@ -159,8 +159,11 @@ def _statement(line: LogicalLine, sink: Sink) -> s.Statement:
 
 
 def _text(tokens: list[Token]) -> str:
-    """The statement with single blanks, without its citation."""
-    if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED:
+    """The statement with single blanks, without its citation and without why it is expected to fail."""
+    if len(tokens) > 4 and tokens[-4].type == "EXPECTED":
+        tokens = tokens[:-4]
+    names_stratum = len(tokens) > 2 and tokens[-2].type in ("STRATUM", "COMMA")
+    if tokens[-1].type == "STRING" and tokens[0].type not in _TITLED and not names_stratum:
         tokens = tokens[:-1]
     return text_of(tokens)
 
@@ -186,8 +189,8 @@ def _broken(line: LogicalLine) -> s.Broken:
 # --- what the grammar lets pass -------------------------------------------------------------------
 
 _SUM = frozenset({"PLUS", "MINUS"})
-_OPERAND_END = frozenset({"NAME", "DECIMAL", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
-_PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|m0[0-9]")
+_OPERAND_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "PORT"})
+_PADDED_HEAD = re.compile(r"0[0-9]+\.|[0-9]+\.0[0-9]|(?:m|resid)0[0-9]")
 
 
 def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
@@ -199,20 +202,20 @@ def _signs_apart(tokens: list[Token], sink: Sink) -> bool:
         if before.end_pos == sign.start_pos or sign.end_pos == after.start_pos:
             span = before.span.to(after.span)
             heads = before.type == after.type == "DECIMAL"
-            help = "there are no ranges: list every head" if heads and sign == "-" else None
+            help = "there are no ranges: list every head, or a layer of them: 9.*" if heads and sign == "-" else None
             sink.error("E024", f"write blanks around '{sign}': {before} {sign} {after}", span, help)
             apart = False
     return apart
 
 
 def _check_zeros(node: s.Syntax, tokens: list[Token], sink: Sink) -> None:
-    """Report heads and MLPs that are written with leading zeros, such as `09.9`."""
-    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "MLP") and _PADDED_HEAD.match(t)}
+    """Report nodes that are written with leading zeros, such as `09.9`."""
+    suspects = {t.span: t for t in tokens if t.type in ("DECIMAL", "LAYER", "MLP", "RESID") and _PADDED_HEAD.match(t)}
     if not suspects:
         return
-    for part in s.walk_to(node, s.Head, s.Mlp):
-        if isinstance(part, s.Head | s.Mlp) and part.span in suspects:
-            name = f"{part.layer}.{part.head}" if isinstance(part, s.Head) else f"m{part.layer}"
+    for part in s.walk_to(node, s.Head, s.Layer, s.Mlp, s.Resid):
+        if part.span in suspects:
+            name = str(replace(part, index=None) if isinstance(part, s.Head | s.Mlp) else part)
             sink.error("E023", f"'{suspects[part.span]}' has a leading zero", part.span, meant=name)
 
 
@@ -238,7 +241,7 @@ def _check_name(node: s.Syntax, sink: Sink) -> None:
 
 def is_reserved(name: str) -> bool:
     """Whether a word means something in the language, so that nothing can be named by it."""
-    return name in KEYWORDS or re.fullmatch(r"m[0-9]+", name) is not None
+    return name in KEYWORDS or re.fullmatch(r"(?:m|resid)[0-9]+", name) is not None
 
 
 # --- blocks ---------------------------------------------------------------------------------------
@@ -309,6 +312,12 @@ class _Layout:
                 block.inside.append(replace(_NOTHING, span=statement.span))
             self.file.inside.append(statement)
             return
+        for tail in (getattr(statement, "where", None), getattr(statement, "gap", None)):
+            if tail and any(each.word in ("role", "property") for each in self.open):
+                what = "asked on some strata" if isinstance(tail, s.Where) else "expected to fail"
+                message = f"what a role or a property asks for is no claim: it is not {what} by itself"
+                help = "write it at the end of the claim: of the 'expect role(…)' or the 'property' line"
+                self.sink.error("E033", message, tail.span, help)
         if block is self.file:
             self.check_indent(indent, statement)
         word = _word(statement)

@@ -13,13 +13,15 @@ from pygments.lexer import Lexer
 from pygments.token import Comment, Error, Keyword, Name, Number, Operator, Punctuation, String, Whitespace, _TokenType
 
 from circuitdsl.language.diagnostics import Sink
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT, STATEMENTS, logical_lines
 
 Piece = tuple[int, _TokenType, str]
 
 _GAP = re.compile(r"(?P<comment>#[^\r\n]*)|(?P<blank>\s+)|(?P<other>[^\s#]+)")
 _TYPES = {
-    "STRING": String, "INT": Number.Integer, "SCIENTIFIC": Number.Float, "MLP": Name.Builtin, "POSITION": Name.Constant,
+    "STRING": String, "INT": Number.Integer, "SCIENTIFIC": Number.Float, "MLP": Name.Builtin, "LAYER": Name.Builtin,
+    "RESID": Name.Builtin,
+    "POSITION": Name.Constant,
     "PORT": Name.Attribute, "ARROW": Operator, "RELATION": Operator, "EQUALS": Operator, "PLUS": Operator,
     "MINUS": Operator, "STAR": Name.Constant, "PERCENT": Number, "COLON": Punctuation, "COMMA": Punctuation,
     "LPAR": Punctuation, "RPAR": Punctuation, "LSQB": Punctuation, "RSQB": Punctuation, "ODD": Error,
@@ -76,6 +78,10 @@ def _type(kinds: list[str], number: int) -> _TokenType:
         return _NAMED.get(before, Name)
     if kind in _NODES:
         return Name.Builtin
+    if kind.lower() in IN_PHRASES:
+        return Keyword.Type
+    if kind.lower() in SOFT:
+        return Keyword
     if kind.lower() in KEYWORDS:
         return Keyword if kind.lower() in STATEMENTS else Keyword.Pseudo if kind == "POINTS" else Keyword.Type
     return _TYPES.get(kind, Name)

@@ -88,9 +88,11 @@ class Line(Syntax):
 
 
 class Cited(Line):
-    """A statement that may end with a citation."""
+    """A claim: it may end with its strata, a citation, and why it is expected to fail."""
 
+    where: Where | None = field(default=None, kw_only=True)
     citation: Text | None = field(default=None, kw_only=True)
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Header(Line):
@@ -113,6 +115,17 @@ class Text(Syntax):  # a quoted string, without its quotes
         if '"' in self.text or UNSEEN.search(self.text):
             raise ValueError(f"a string of a spec holds no double quote, line end or control character: {self.text!r}")
         return f'"{self.text}"'
+
+
+class Where(Syntax):  # where stratum "ABBA*", "BABA-1": a star stands for any text
+    strata: tuple[Text, ...]
+
+    def __str__(self) -> str:
+        return f"where stratum {listed(self.strata)}"
+
+
+class KnownGap(Syntax, form="expected to fail {reason}"):
+    reason: Text
 
 
 class Number(Syntax, form="{text}"):  # a number with the unit it was written with; text is as it was written
@@ -144,6 +157,10 @@ class Head(Syntax):
         return f"{self.layer}.{self.head}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Layer(Syntax, form="{layer}.*"):  # 9.*: every head of a layer
+    layer: int
+
+
 class Mlp(Syntax):  # m9, or its neuron m9[1024]
     layer: int
     index: int | None = None
@@ -152,11 +169,15 @@ class Mlp(Syntax):  # m9, or its neuron m9[1024]
         return f"m{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
+class Resid(Syntax, form="resid{layer}"):  # the residual stream as it enters a layer
+    layer: int
+
+
 class Special(Syntax, form="{name}"):  # embed, logits or self
     name: str
 
 
-class GroupRef(Syntax, form="{name}"):  # a group by its name
+class GroupRef(Syntax, form="{name}"):  # a group by its name, or `all`
     name: str
 
 
@@ -181,7 +202,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Mlp | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -216,6 +237,21 @@ class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> 
     receiver: Set
     at: At | None = None
     protocol: Protocol | None = None
+
+
+class Hop(Syntax, form="-> {receiver} {at}"):  # an arrow of a path: -> mover.q at END
+    receiver: Set
+    at: At | None = None
+
+
+class Path(Syntax, form="path {sender} {hops}"):  # path SENDER -> NODE.v at POS -> NODE.q at POS -> logits
+    sender: Set
+    hops: tuple[Hop, ...]
+
+
+class NodesAt(Syntax, form="{nodes} {at}"):  # resid6 at S2, as an argument; more positions are more arguments
+    nodes: Set
+    at: At
 
 
 class PlaceArrow(Syntax, form="{source} -> {target}"):  # END -> IO
@@ -264,12 +300,12 @@ class Bound(Syntax, form="{quantity} {relation}"):  # effect <= -20%, delta in [
     relation: Relation
 
 
-class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q
-    edge: Edge
+class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q, or than a path
+    edge: Edge | Path
 
 
 ClaimPart = PlainClaim | Bound | Stronger
-Argument = Option | Edge | Place | PlaceArrow | Text | Set
+Argument = Option | Edge | NodesAt | Place | PlaceArrow | Text | Set
 
 
 class Measurement(Syntax):  # attention(mover, END -> IO), or accuracy, which has no arguments
@@ -345,6 +381,13 @@ class EdgeClaim(Cited):
     on: Word | None
 
 
+class PathClaim(Cited):
+    each: bool
+    path: Path
+    claim: tuple[ClaimPart, ...]
+    on: Word | None
+
+
 class Expect(Cited):
     measurement: Measurement
     relation: Relation | None
@@ -403,8 +446,9 @@ class WhenPatched(Header, form="when {edge} is patched"):
     edge: Edge
 
 
-class WhenKnockedOut(Header, form="when {nodes} is knocked out"):
+class WhenKnockedOut(Header, form="when {nodes} {at} is knocked out"):
     nodes: Set
+    at: At | None = None
 
 
 class Role(Header, form="role {name} {title}"):
@@ -421,6 +465,7 @@ class Property(Header):
     title: Text
     share: Number | None = None
     of: Word | None = None
+    gap: KnownGap | None = field(default=None, kw_only=True)
 
 
 class Compare(Header, form="compare {first} with {second}"):
@@ -441,8 +486,8 @@ class Broken(Syntax):
 Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | Expect
-    | Channel | Trace | Use | Verb | Block | Broken
+    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | PathClaim
+    | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ NAMES = {
     "RELATION": "'>=', '<=', '>' or '<'", "EQUALS": "'='", "COLON": "':'", "COMMA": "','", "LPAR": "'('", "RPAR": "')'",
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
+    "LAYER": "a layer such as 9.*", "EXPECTED": "'expected to fail'", "WHERE": "'where stratum'",
+    "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
 KINDS = (
@@ -22,7 +24,7 @@ KINDS = (
     ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip
-OPERAND = frozenset({"NAME", "DECIMAL", "MLP", "LPAR"})
+OPERAND = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR"})
 #: what may follow any operand; it is seldom what the author left out
 SELDOM = frozenset({"PLUS", "MINUS", "LSQB", "PORT", "COMMA", "LPAR"})
 DEFINITIONS = frozenset({"CIRCUIT", "TASK", "HEADS", "MLPS", "NODES", "ROLE", "INTERVENTION", "METRIC"})
@@ -46,18 +48,20 @@ CLAIMS = {
 }  # fmt: skip
 _HEAD = re.compile(r"[LlAa](\d{1,3})[._]?[Hh](\d{1,3})")
 _MLP = re.compile(r"(?:[Mm][Ll][Pp]_?|M)(\d{1,3})")
+_RESID = re.compile(r"(?:[Rr]esid(?:ual)?_?(?:pre_?)?|RESID_?)(\d{1,3})")
 
 
 def as_node(word: str) -> str | None:
-    """A head or an MLP as other tools write it: `L9H6`, `a9.h6`, `mlp9`.
+    """A head, an MLP or a residual stream as other tools write it: `L9H6`, `a9.h6`, `mlp9`, `resid_pre3`.
 
-    >>> as_node("L9H6"), as_node("mlp_9"), as_node("mover")
-    ('9.6', 'm9', None)
+    >>> as_node("L9H6"), as_node("mlp_9"), as_node("resid_pre3"), as_node("mover")
+    ('9.6', 'm9', 'resid3', None)
     """
     if head := _HEAD.fullmatch(word):
         return f"{int(head[1])}.{int(head[2])}"
     mlp = _MLP.fullmatch(word)
-    return f"m{int(mlp[1])}" if mlp else None
+    resid = _RESID.fullmatch(word)
+    return f"m{int(mlp[1])}" if mlp else f"resid{int(resid[1])}" if resid else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,16 @@ def _habits(at: Stop) -> Iterator[Said]:
         yield Said(f"'{shorten(word)}' is no node here", meant=node)
     if "DECIMAL" in expected and word == "[":
         yield Said("a list of nodes stands without brackets, or in ( )", "write: 9.6 9.9, or (9.6 9.9)")
+    if word == "*" and {"DECIMAL", "NAME"} <= expected:
+        yield Said("'*' is no node here", "every head of a layer is 9.*, every node is all")
+    if "EXPECTED" in expected and word in ("expected", "expect", "xfail", "fails", "should", "known"):
+        yield Said('a known gap is written: expected to fail "why"')
+    if "WHERE" in expected and word in ("where", "stratum", "strata", "for", "in", "when"):
+        yield Said('some strata are named by: where stratum "ABBA*"', "a star stands for any text")
+    if at.before == "STRATUM" and at.kind != "STRING":
+        yield Said("the name of a stratum is a string", 'write: where stratum "ABBA*"')
+    if at.before == "FAIL" and at.kind != "STRING":
+        yield Said("after 'expected to fail' stands why", 'write: expected to fail "the backups take over"')
     if word == "=" and "RELATION" in expected:
         help = "for a value that is nearly met write an interval: in [38%, 42%]"
         yield Said("a relation is one of >=, <=, > and <", help)
@@ -236,6 +250,13 @@ def _brackets_or_quotes(at: Stop) -> Iterator[Said]:
         yield Said(f"a comma is missing before {word}", "write: attention(mover, END -> IO)")
 
 
+def _path(at: Stop) -> Iterator[Said]:
+    """`path a -> b.q at END via mlps -> logits`"""
+    if at.start.type == "PATH" and at.kind in ("VIA", "DIRECT"):
+        help = "name the MLPs that it goes through: path 8.6 -> m8 at END -> 9.9.q at END -> logits"
+        yield Said("a path goes through the nodes that it names, and through nothing else", help)
+
+
 def _mixed_set(at: Stop) -> Iterator[Said]:
     """`mover + 9.6 9.9`: which of the two is meant?"""
     after_operand = at.before in OPERAND | {"RPAR", "RSQB"}
@@ -272,7 +293,7 @@ def _claim(at: Stop) -> Iterator[Said]:
 
 
 #: each gives messages for one kind of mistake; the first message of all is used
-RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _mixed_set, _claim)
+RULES = (_conditions, _not_a_statement, _habits, _keyword_as_name, _brackets_or_quotes, _path, _mixed_set, _claim)
 
 
 def _quoted(token: Token) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import KEYWORDS
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT
 from circuitdsl.lsp.document import Document, parts_of
 from circuitdsl.lsp.names import names
 from circuitdsl.lsp.pieces import Piece, cut
@@ -19,8 +19,9 @@ _OF_NAMES = {
 }  # fmt: skip
 _OF_TOKENS = {
     "STRING": "string", "INT": "number", "SCIENTIFIC": "number", "PERCENT": "number", "MLP": "variable",
-    "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator", "PLUS": "operator", "MINUS": "operator",
-    "STAR": "enumMember", "PORT": "function",
+    "LAYER": "variable", "RESID": "variable", "ARROW": "operator", "RELATION": "operator", "EQUALS": "operator",
+    "PLUS": "operator",
+    "MINUS": "operator", "STAR": "enumMember", "PORT": "function",
 }  # fmt: skip
 
 
@@ -67,4 +68,5 @@ def _of_tokens(document: Document) -> Iterator[Coloured]:
 def _type(piece: Piece, head: bool) -> str:
     if piece.kind == "DECIMAL":
         return "variable" if head else "number"
-    return "keyword" if piece.text in KEYWORDS else _OF_TOKENS.get(piece.kind, "")
+    keyword = piece.text in KEYWORDS or piece.kind.lower() in IN_PHRASES | SOFT.keys()
+    return "keyword" if keyword else _OF_TOKENS.get(piece.kind, "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from circuitdsl.circuit.vocabulary import ABLATIONS, METRICS, PORTS
 from circuitdsl.language import syntax as s
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS
+from circuitdsl.language.lexer import KEYWORDS, PHRASES, SOFT, STATEMENTS
 from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
@@ -25,7 +25,7 @@ _PORTS = dict(zip(PORTS, ("where it looks", "where it is found", "what it carrie
 
 #: the verbs of an intervention, by their first word; and what ends a set
 _VERBS = ("set", "scale", "replace", "project")
-_SET_END = frozenset({"NAME", "DECIMAL", "MLP", "RPAR", "RSQB", "EMBED", "LOGITS", "SELF", "PORT"})
+_SET_END = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "RPAR", "RSQB", "EMBED", "LOGITS", "SELF", "PORT"})
 
 
 def complete(document: Document, row: int, column: int) -> list[Offer]:
@@ -89,9 +89,12 @@ def _keywords(place: Place) -> Iterator[Offer]:
     unfit |= set() if s.Compare in where else {"agree"}
     unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
     unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.Intervention} else {"rises", "falls"}
-    for word in sorted(KEYWORDS - unfit):
+    for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
             yield Offer(word, "keyword", 0, KEYWORD_SAYS[word])
+    for phrase in PHRASES:
+        if phrase[0].upper() in place.allowed:
+            yield Offer(" ".join(phrase), "keyword", 0, KEYWORD_SAYS[phrase[0]])
     if "RELATION" in place.allowed:
         yield from (Offer(sign, "keyword", 0) for sign in _OPERATORS)
     if "ARROW" in place.allowed:
@@ -100,7 +103,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
 
 def _beginnings(place: Place) -> Iterator[Offer]:
     """With what a statement may begin: in a block only what the block holds."""
-    words: Iterable[str] = sorted(STATEMENTS.difference(_VERBS))
+    words: Iterable[str] = sorted((STATEMENTS | SOFT.keys()).difference(_VERBS))
     if place.headers:
         header = str(getattr(place.headers[-1], "text", "")).split(" ")[0]
         inside = HOLDS.get(header, ((), "", ""))[0]

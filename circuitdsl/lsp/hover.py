@@ -15,7 +15,7 @@ from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.names import Name, name_at
 from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.verdicts import of_row
-from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
+from circuitdsl.lsp.words import ALL_SAYS, KEYWORD_SAYS, LAYER_SAYS, measurement_says, metric_says
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.verify.last import LastVerdict
 
@@ -55,7 +55,7 @@ def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int
     if measurement and statement.measurement.name.span == piece.span:  # type: ignore[union-attr]
         yield f"**{word}**: {measurement_says(word) or (metric_says(word) if word in METRICS else '')}"
     elif circuit and any(
-        isinstance(part, s.Head | s.Mlp) and part.span[:2] == piece.span[:2] for part in parts_of(statement)
+        isinstance(part, s.Head | s.Mlp | s.Resid) and part.span[:2] == piece.span[:2] for part in parts_of(statement)
     ):
         yield from _node(document, circuit, word, row)
     elif isinstance(statement, s.Metric) and word in METRICS:
@@ -66,6 +66,10 @@ def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int
         shape = CATALOGUE.get(statement.generator.text)
         if shape and word in shape.corruptions:
             yield f"**{word}**: {shape.corruptions[word]}"
+    elif piece.kind == "LAYER":
+        yield f"**{word}**: {LAYER_SAYS.format(word[:-2])}"
+    elif word == "all" and word not in document.groups_at(row):
+        yield f"**all**: {ALL_SAYS}"
     elif name is not None:
         yield from _name(document, circuit, name, row)
     elif word in KEYWORD_SAYS:
@@ -105,12 +109,17 @@ def _name(document: Document, circuit: Circuit | None, name: Name, row: int) -> 
 
 
 def _node(document: Document, circuit: Circuit, word: str, row: int) -> Iterator[str]:
-    """The model that a head or MLP is of, and the groups in which it is."""
+    """The model that a node is of, and the groups in which it is."""
     model = document.model_at(row)
     of = f" of {model.title}, which has {model.n_layers} layers of {model.n_heads} heads" if model else ""
     inside = [group.name for group in circuit.groups if any(str(node.whole) == word for node in group.nodes)]
     groups = f"; in {', '.join(inside)}" if inside else ""
-    yield f"**{word}**: {'an MLP' if word.startswith('m') else 'a head'}{of}{groups}"
+    what = "an MLP" if word.startswith("m") else "a head"
+    if word.startswith("resid"):
+        layer = word.removeprefix("resid")
+        last = model is not None and layer == str(model.n_layers)
+        what = f"the residual stream as it enters {'the final norm' if last else f'layer {layer}'}"
+    yield f"**{word}**: {what}{of}{groups}"
 
 
 def _task(name: str) -> str:

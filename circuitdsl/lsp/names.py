@@ -84,7 +84,7 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
             yield defined("intervention", word)
         case s.Compare(first=first, second=second):
             yield from (used("circuit", word) for word in (first, second))
-        case s.EdgeClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
+        case s.EdgeClaim(on=s.Word() as word) | s.PathClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
             yield used("task", word)
     of_role = any(isinstance(each, s.Role) for each in (*line.headers, statement))
     for piece in parts_of(statement):
@@ -94,7 +94,7 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
         elif isinstance(piece, s.GroupRef) and of_role:
             yield Name("role", piece.name, piece.span, part)
         elif isinstance(piece, s.GroupRef):
-            option = piece.name not in groups and isinstance(statement, s.Expect)
+            option = piece.name not in groups and (isinstance(statement, s.Expect) or piece.name == "all")
             yield Name("option" if option else "group", piece.name, piece.span, part)
 
 

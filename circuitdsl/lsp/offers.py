@@ -18,7 +18,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import read_source
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.pieces import Piece
-from circuitdsl.lsp.words import KEYWORD_SAYS, measurement_says, metric_says
+from circuitdsl.lsp.words import ALL_SAYS, KEYWORD_SAYS, LAYER_SAYS, measurement_says, metric_says
 from circuitdsl.measurements import KINDS
 
 Sort = Literal[
@@ -107,6 +107,7 @@ def groups(place: Place) -> Iterator[Offer]:
 
 
 def nodes(place: Place) -> Iterator[Offer]:
+    yield Offer("all", "node", 0, ALL_SAYS)
     if place.first != "MLPS":
         if place.first not in ("HEADS", "CHANNEL", "TRACE"):
             yield from (Offer(word, "node", 0, KEYWORD_SAYS[word]) for word in ("embed", "logits"))
@@ -115,6 +116,9 @@ def nodes(place: Place) -> Iterator[Offer]:
     if model and place.first not in ("HEADS", "CHANNEL", "TRACE"):
         says = f"an MLP of {model.title}"
         yield from (Offer(f"m{layer}", "node", 0, says) for layer in range(model.n_layers))
+        if place.first != "MLPS":
+            says = "the residual stream as it enters that layer; the last one enters the final norm"
+            yield from (Offer(f"resid{layer}", "node", 0, says) for layer in range(model.n_layers + 1))
 
 
 def heads(place: Place, layer: int | None = None) -> Iterator[Offer]:
@@ -123,6 +127,7 @@ def heads(place: Place, layer: int | None = None) -> Iterator[Offer]:
     if model is None or (layer is None and model.n_layers * model.n_heads > _MANY_HEADS):
         return
     for i in range(model.n_layers) if layer is None else [layer] if layer < model.n_layers else []:
+        yield Offer(f"{i}.*", "node", 0, LAYER_SAYS.format(i))
         yield from (Offer(f"{i}.{head}", "node", 0, f"a head of {model.title}") for head in range(model.n_heads))
 
 

@@ -100,7 +100,7 @@ def _entry(statement: s.Statement) -> Entry | None:
             return Entry(f"{first} with {second}", "", "comparison", span, span, inside)
         case s.WhenPatched() | s.WhenKnockedOut():
             return Entry(statement.text, "", "condition", span, statement.span, inside)
-        case s.EdgeClaim() | s.Expect() | s.Channel() | s.Trace():
+        case s.EdgeClaim() | s.PathClaim() | s.Expect() | s.Channel() | s.Trace():
             citation = statement.citation.text if statement.citation else ""
             return Entry(statement.text or "…", citation, "claim", span, span)
     return None

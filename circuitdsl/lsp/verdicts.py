@@ -9,10 +9,12 @@ from typing import NamedTuple
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.lsp.document import Document, end_of, opens_circuit
 from circuitdsl.report.report import counted
-from circuitdsl.verdicts import VERDICTS, WORST_FIRST
+from circuitdsl.verdicts import OUTCOMES, WORST_OUTCOMES, Outcome, outcome_of, spoken
 from circuitdsl.verify.last import LastVerdict, asked, of_claim
 
-SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", "error": "!"}
+SIGNS: dict[Outcome, str] = {
+    "holds": "✓", "expected": "≈", "fails": "✗", "unexpected": "✗ holds", "undecided": "?", "error": "!",
+}  # fmt: skip
 #: before a verdict on an earlier text of the spec
 _STALE = "~"
 
@@ -37,12 +39,12 @@ def hints(document: Document, known: Sequence[LastVerdict], now: float | None = 
     """At the end of each claim that was verified before, its worst verdict with the figure."""
     found = []
     for circuit, claim, verdicts in _claims(document, known):
-        worst = min(verdicts, key=lambda one: WORST_FIRST.index(one.verdict))
+        worst = min(verdicts, key=lambda one, of=claim: WORST_OUTCOMES.index(_outcome(of, one)))  # type: ignore[misc]
         row = _last_row(document, claim)
         figure = " ".join(part for part in (worst.figure, worst.interval) if part)
         where = f" on {worst.task}" if len(verdicts) > 1 and worst.task else ""
         stale = _STALE if _is_stale(circuit, claim, worst) else ""
-        text = f"{stale}{SIGNS[worst.verdict]} {figure}{where}".rstrip()
+        text = f"{stale}{SIGNS[_outcome(claim, worst)]} {figure}{where}".rstrip()
         found.append(Hint(row, text, "\n\n".join(_in_full(circuit, claim, verdicts, now))))
     return found
 
@@ -52,8 +54,8 @@ def lenses(document: Document, known: Sequence[LastVerdict]) -> list[Lens]:
     rows = [line.statement.span.line for line in document.lines if opens_circuit(line.statement)]
     found = []
     for row, circuit in zip(rows, document.circuits, strict=False):
-        last = [one.verdict for of, _, verdicts in _claims(document, known) if of is circuit for one in verdicts]
-        counts = ", ".join(counted(last.count(verdict), verdict) for verdict in VERDICTS if verdict in last)
+        last = [_outcome(c, one) for of, c, verdicts in _claims(document, known) if of is circuit for one in verdicts]
+        counts = ", ".join(counted(last.count(verdict), verdict) for verdict in OUTCOMES if verdict in last)
         claims = sorted({claim.line for claim in circuit.claims}) if len(rows) > 1 else None
         if circuit.claims:
             found.append(Lens(row, f"verify · {counts}" if counts else "verify", claims))
@@ -87,9 +89,15 @@ def _in_full(circuit: Circuit, claim: Claim, verdicts: Iterable[LastVerdict], no
     for one in verdicts:
         on = f" on {one.task}" if one.task else ""
         figure = " ".join(part for part in (one.figure, one.interval, f"n {one.n}" if one.n else "") if part)
-        spoken = f"**{one.verdict}**{on}{f': {figure}' if figure else ''}"
+        said = f"**{spoken(_outcome(claim, one))}**{on}{f': {figure}' if figure else ''}"
         stale = "; what is measured has changed since" if _is_stale(circuit, claim, one) else ""
-        yield f"{spoken}\n\n{one.reason}\n\n{age(one.when, now)}, {one.model}{stale}"
+        why = "" if claim.expected_to_fail is None else f"\n\nexpected to fail: {claim.expected_to_fail}"
+        yield f"{said}\n\n{one.reason}{why}\n\n{age(one.when, now)}, {one.model}{stale}"
+
+
+def _outcome(claim: Claim, last: LastVerdict) -> Outcome:
+    """What a verdict means by what the spec expects now."""
+    return outcome_of(last.verdict, claim.expected_to_fail is not None)
 
 
 def _is_stale(circuit: Circuit, claim: Claim, verdict: LastVerdict) -> bool:

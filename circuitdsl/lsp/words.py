@@ -8,6 +8,7 @@ from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.measurements import KINDS
 
 KEYWORD_SAYS = {
+    "path": "a claim on a whole path: `path A -> B.v at S2 -> C.q at END -> logits`. Nothing else sees the change.",
     "circuit": "opens a circuit: `circuit NAME \"title\"`. Claims below it belong to it.",
     "source": "where the hypothesis comes from, such as a paper.",
     "note": "a remark that reports repeat.",
@@ -20,7 +21,7 @@ KEYWORD_SAYS = {
     "edges": "how edges below this line are patched: `edges via mlps` or `edges direct`.",
     "heads": "defines a group of attention heads: `heads NAME = 9.6 9.9 at END`.",
     "mlps": "defines a group of MLPs: `mlps NAME = m1 m2 at END`.",
-    "nodes": "defines a group of heads and MLPs: `nodes NAME = 9.9 m9 at END`.",
+    "nodes": "defines a group of any nodes: `nodes NAME = 9.9 m9 resid6 at END`.",
     "at": "the position at which a node acts, or at which an edge is patched.",
     "role": "what a group is said to do; on a line of its own it defines a role by its checks.",
     "outside": "the group is a control: it is not part of the circuit.",
@@ -69,7 +70,15 @@ KEYWORD_SAYS = {
     "logits": "the output: what reads the residual stream last.",
     "self": "in the checks of a role, the head that is checked.",
     "none": "`role none`: the group has no role, whatever its name.",
+    "where": "`where stratum \"ABBA*\"`: the claim is about the prompts of these strata alone; `*` is any text.",
+    "stratum": "part of `where stratum`.",
+    "expected": "`expected to fail \"why\"`: a known gap; the claim counts as passed until it holds.",
+    "to": "part of `expected to fail`.",
+    "fail": "part of `expected to fail`.",
 }  # fmt: skip
+
+ALL_SAYS = "every node that can stand here: `all - mover` is what is left without a group."
+LAYER_SAYS = "every head of layer {}"
 
 _USAGE = re.compile(r"`(\w+)[(`]")
 

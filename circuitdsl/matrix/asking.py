@@ -9,14 +9,13 @@ from pathlib import Path
 
 from circuitdsl.api import Spec, circuit_of_task, load, resolver
 from circuitdsl.circuit.claims import Circuit, Claim, membership
+from circuitdsl.circuit.paths import prompts_instead
 from circuitdsl.circuit.resolve import OtherTask
+from circuitdsl.circuit.shapes import ANY_MODEL
 from circuitdsl.errors import UsageError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Diagnostic
 from circuitdsl.language.parse import parse
-
-#: the name of a model of any size, for which every head exists
-ANY_MODEL = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,17 @@ def other_task(written: str) -> OtherTask:
     return OtherTask(written, replace(use, file=str(Path(use.file).resolve())) if use.file else use)
 
 
+def prompt_files_of(task: str) -> dict[str, str]:
+    """Of `mine=held_out.jsonl`, the file by the name of the task whose prompts it replaces; else nothing."""
+    named = prompts_instead(task)
+    return {named[0]: named[1]} if named else {}
+
+
 def can_be_asked(written: Spec, task: str) -> bool:
     """Whether there is a task of that name, or the spec has one."""
     known = {use.name for circuit in written.circuits for use in circuit.tasks}
+    if files := prompt_files_of(task):
+        return files.keys() <= known
     return task in known or other_task(task).use is not None
 
 
@@ -58,11 +65,13 @@ def asked(written: Spec, model: str | None, task: str = "") -> tuple[Spec, tuple
     Args:
         written: the spec as `as_written` gives it, without errors.
         model: the model to ask; None for the spec's own.
-        task: the task to ask; empty for the spec's own.
+        task: the task to ask, or `NAME=FILE` for the spec's own with the prompts of a file; empty for the spec's own.
     """
     path, allow = written.path, written.allow_outside
     syntax, _ = parse(written.text, path)
-    circuits, found = resolver(path, model, allow, other_task(task) if task else None)(syntax)
+    files = prompt_files_of(task)
+    other = other_task(task) if task and not files else None
+    circuits, found = resolver(path, model, allow, other, files)(syntax)
     wrong = [each for each in found if each.severity == "error"]
     before = {circuit.name: circuit for circuit in written.circuits}
     whole = all(membership(one) == membership(before[one.name]) for one in circuits) if wrong else True
@@ -75,7 +84,7 @@ def asked(written: Spec, model: str | None, task: str = "") -> tuple[Spec, tuple
         for claim in one.claims
         if (one.name, claim.line) not in lines
     )
-    return Spec(path, written.text, kept, (), model, allow), unasked
+    return Spec(path, written.text, kept, (), model, allow, files), unasked
 
 
 def _kept(circuit: Circuit, whole: bool) -> Iterator[Claim]:

@@ -8,15 +8,15 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
+from circuitdsl import verdicts
 from circuitdsl.report.behind import Interval
 from circuitdsl.report.reading import plain
-from circuitdsl.verdicts import VERDICTS
 from circuitdsl.version import __version__
 
 #: what can become of a claim in a matrix; a claim is not applicable where the model or the task lacks what it names
-Outcome = Literal["holds", "fails", "undecided", "error", "not applicable"]
+Outcome = Literal[verdicts.Outcome, "not applicable"]
 NOT_APPLICABLE: Outcome = "not applicable"
-OUTCOMES: tuple[Outcome, ...] = (*VERDICTS, NOT_APPLICABLE)
+OUTCOMES: tuple[Outcome, ...] = (*verdicts.OUTCOMES, NOT_APPLICABLE)
 #: the version of the JSON's layout
 SCHEMA = 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitdsl.brief import quoted
+from circuitdsl.circuit.paths import prompts_instead
 from circuitdsl.errors import SPEC_WRONG, UserError
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 from circuitdsl.matrix.runs import Problem, Run, problems
@@ -126,7 +127,7 @@ def _run(table: dict[str, Any], root: Path) -> Run:
     return Run(
         tuple(dict.fromkeys(specs)),
         tuple(_from(root, name) for name in table.get("models", ())),
-        tuple(_from(root, name) for name in table.get("tasks", ())),
+        tuple(_task_from(root, name) for name in table.get("tasks", ())),
         tuple(table.get("seeds", ())),
         table.get("options", {}),
     )
@@ -137,6 +138,12 @@ def _matched(pattern: str, root: Path) -> list[str]:
     if has_magic(pattern):
         return sorted(str(root / name) for name in glob(pattern, root_dir=root, recursive=True))
     return [_from(root, pattern)]
+
+
+def _task_from(root: Path, task: str) -> str:
+    """A task whose prompt file is named from where we are."""
+    named = prompts_instead(task)
+    return f"{named[0]}={_from(root, named[1])}" if named else _from(root, task)
 
 
 def _from(root: Path, name: str) -> str:

@@ -11,6 +11,7 @@ from circuitdsl.matrix.table import SIGNS, Entry, SpecTable, Table
 from circuitdsl.report.numbers import figure, interval
 from circuitdsl.report.page.build import style
 from circuitdsl.report.report import Measured
+from circuitdsl.verdicts import spoken
 from circuitdsl.visible import escape
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -28,7 +29,8 @@ _STYLE = """
   padding: .22rem .55rem; }
 .cdsl .matrix a:hover { background: var(--raised); }
 .cdsl .holds { color: var(--holds); }
-.cdsl .fails { color: var(--fails); font-weight: 700; }
+.cdsl .expected { color: var(--soft); }
+.cdsl :is(.fails, .unexpected) { color: var(--fails); font-weight: 700; }
 .cdsl .undecided { color: var(--undecided); font-weight: 700; }
 .cdsl .error { color: var(--error); font-weight: 700; }
 .cdsl .none { color: var(--soft); }
@@ -56,7 +58,7 @@ def page(found: Table) -> str:
 
 def _legend() -> Iterator[str]:
     for outcome, sign in SIGNS.items():
-        yield f"<span class='{_kind(outcome)}'>{sign} {outcome}</span>"
+        yield f"<span class='{_kind(outcome)}'>{sign} {spoken(outcome)}</span>"
 
 
 def _kind(outcome: str) -> str:
@@ -119,10 +121,10 @@ def _cell(entry: Entry | None, place: int) -> str:
         return f"<td{_first(place)}></td>"
     outcome = entry.row.outcome
     said = escape(". ".join(filter(None, (_figure(entry.row), entry.row.reason))) or outcome)
-    sign = f"<span role='img' aria-label='{outcome}'>{SIGNS[outcome]}</span>"
+    sign = f"<span role='img' aria-label='{spoken(outcome)}'>{SIGNS[outcome]}</span>"
     leads = entry.report and outcome != NOT_APPLICABLE
     inside = f"<a href='{quote(entry.report, errors='replace')}'>{sign}</a>" if leads else sign
-    return f'<td{_first(place, _kind(outcome))} title="{outcome}: {said}">{inside}</td>'
+    return f'<td{_first(place, _kind(outcome))} title="{spoken(outcome)}: {said}">{inside}</td>'
 
 
 def _figure(row: ClaimRow) -> str:

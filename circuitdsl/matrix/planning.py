@@ -12,7 +12,7 @@ from circuitdsl.circuit.paths import real
 from circuitdsl.circuit.shapes import place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.diagnostics import render_foremost
-from circuitdsl.matrix.asking import as_written, other_task
+from circuitdsl.matrix.asking import as_written, other_task, prompt_files_of
 from circuitdsl.matrix.cell import Cell
 from circuitdsl.matrix.runs import OF_SESSION, Run, problems
 from circuitdsl.ordinary import Unreadable, opened
@@ -137,8 +137,8 @@ def hash_of(spec: Spec, task: str = "") -> str:
     """A hash of a spec, of the files that it uses and of its prompt files, or of the one of another task."""
     files = {Path(spec.path).parent / use.file for circuit in spec.circuits for use in circuit.tasks if use.file}
     other = other_task(task).use if task else None
-    if other and other.file:
-        files.add(Path(other.file))
+    named = [*prompt_files_of(task).values(), *([other.file] if other and other.file else [])]
+    files |= set(map(Path, named))
     made = sha256(" ".join(sorted({circuit.sha256 for circuit in spec.circuits})).encode())
     for file in sorted(files):
         try:

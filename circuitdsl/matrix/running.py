@@ -129,7 +129,7 @@ def status_of(records: Sequence[Record], allow_undecided: bool = False) -> int:
     outcomes = {row.outcome for record in records for row in record.claims} - {NOT_APPLICABLE}
     if any(record.state == "failed" for record in records) or not outcomes:
         return NOT_RUN
-    if "fails" in outcomes:
+    if outcomes & {"fails", "unexpected"}:
         return 1
     if "error" in outcomes:
         return NOT_RUN

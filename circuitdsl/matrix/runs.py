@@ -13,7 +13,7 @@ from circuitdsl.circuit.shapes import shape_of
 from circuitdsl.errors import UserError
 from circuitdsl.language.diagnostics import did_you_mean, listing, suggest
 from circuitdsl.limits import prompts_of, seed_of
-from circuitdsl.matrix.asking import as_written, can_be_asked
+from circuitdsl.matrix.asking import as_written, can_be_asked, prompt_files_of
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ def problems(run: Run, allow_outside: bool = False) -> Iterator[Problem]:
             own = sorted({use.name for spec in specs for circuit in spec.circuits for use in circuit.tasks})
             hint = "write it as in a spec: ioi, ioi(corrupt = flip); or name a prompt file, or a task of the specs"
             yield Problem("tasks", task, f"there is no task '{task}'{did_you_mean(suggest(task, own))}", hint)
-        elif Path(task).suffix in (".jsonl", ".csv") and not Path(task).is_file():
-            yield Problem("tasks", task, f"there is no prompt file {task}", "its path is one from where you are")
+        for file in prompt_files_of(task).values() or [task] * (Path(task).suffix in (".jsonl", ".csv")):
+            if not Path(file).is_file():
+                yield Problem("tasks", task, f"there is no prompt file {file}", "its path is one from where you are")
     for seed in run.seeds:
         if wrong := _limit(seed_of, seed):
             yield Problem("seeds", seed, f"a seed {wrong}, not {seed!r}")

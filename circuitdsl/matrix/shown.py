@@ -13,9 +13,11 @@ from circuitdsl.language.diagnostics import listing
 from circuitdsl.matrix.cell import Cell, Outcome
 from circuitdsl.matrix.table import SIGNS, Group, SpecTable, Table
 from circuitdsl.report.report import counted
+from circuitdsl.verdicts import spoken
 
 STYLES: dict[Outcome, str] = {
-    "holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "not applicable": "dim",
+    "holds": "green", "expected": "cyan", "fails": "bold red", "unexpected": "bold red", "undecided": "yellow",
+    "error": "magenta", "not applicable": "dim",
 }  # fmt: skip
 #: columns for the line of a claim, at the least for the claim itself, and between two groups
 _LINE, _CLAIM, _GAP = 4, 36, 2
@@ -33,7 +35,7 @@ def show(found: Table, console: Console) -> None:
             console.print(_grid(spec, piece, console.width))
             console.print()
     used = found.counts
-    signs = [(f"{SIGNS[outcome]} {outcome}   ", STYLES[outcome]) for outcome in SIGNS if outcome in used]
+    signs = [(f"{SIGNS[outcome]} {spoken(outcome)}   ", STYLES[outcome]) for outcome in SIGNS if outcome in used]
     if signs:
         console.print(Text.assemble("  ", *signs))
     for line in _remarks(found):

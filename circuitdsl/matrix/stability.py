@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuitdsl.matrix.cell import Outcome, Record
+from circuitdsl.matrix.cell import NOT_APPLICABLE, Outcome, Record
 from circuitdsl.report.behind import Interval
 from circuitdsl.report.numbers import bracket, percent
 from circuitdsl.report.shown import Shown
@@ -97,8 +97,8 @@ def _steadiness(key: tuple[str, str, int, str | None], seen: Sequence[tuple[str,
     models: dict[str, tuple[int, int]] = {}
     for _, model, outcome in seen:
         held, asked = models.get(model, (0, 0))
-        verdict = outcome in ("holds", "fails", "undecided")
-        models[model] = (held + (outcome == "holds"), asked + verdict)
+        verdict = outcome not in ("error", NOT_APPLICABLE)
+        models[model] = (held + (outcome in ("holds", "unexpected")), asked + verdict)
     held, asked = (sum(pair[i] for pair in models.values()) for i in (0, 1))
     spec, circuit, line, task = key
     return Steadiness(

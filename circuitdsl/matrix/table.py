@@ -14,7 +14,8 @@ from circuitdsl.report.comma import comma_separated
 
 #: how an outcome is drawn where there is little room
 SIGNS: Mapping[Outcome, str] = {
-    "holds": "✓", "fails": "✗", "undecided": "?", "error": "!", "not applicable": "–",
+    "holds": "✓", "expected": "≈", "fails": "✗", "unexpected": "‼", "undecided": "?", "error": "!",
+    "not applicable": "–",
 }  # fmt: skip
 #: what stands in the place of the claims of a cell that could not be run
 ALL_CLAIMS = "all claims"

@@ -226,7 +226,7 @@ def _rows(reports: Reports) -> Iterator[ClaimRow]:
         for claim in report.claims:
             found = claim.measured
             figure = (found.name, found.value, found.ci, found.unit) if found else ()
-            what = report.spec.circuit, claim.line, claim.statement, claim.task, claim.verdict, claim.reason
+            what = report.spec.circuit, claim.line, claim.statement, claim.task, claim.outcome, claim.why
             yield ClaimRow(*what, *figure)
 
 

@@ -13,6 +13,7 @@ from circuitdsl.measurements.entropy import Entropy
 from circuitdsl.measurements.head_score import HeadScore
 from circuitdsl.measurements.knockout import NodeEffect
 from circuitdsl.measurements.overlap import Overlapping
+from circuitdsl.measurements.path import PathEffect
 from circuitdsl.measurements.property import Property
 from circuitdsl.measurements.role import RoleChecks
 from circuitdsl.measurements.trace import Tracing
@@ -21,7 +22,7 @@ from circuitdsl.measurements.whole_circuit import WholeCircuit
 KINDS = Kinds(
     (
         Behaviour, Attention, Entropy, Attribution, Activation, NodeEffect, Denoise, Copying, HeadScore, RoleChecks,
-        WholeCircuit, EdgeEffect, Composition, Tracing, Property, Overlapping,
+        WholeCircuit, EdgeEffect, PathEffect, Composition, Tracing, Property, Overlapping,
     ),
     group="circuitdsl.measurements",
 )  # fmt: skip

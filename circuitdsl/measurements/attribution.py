@@ -11,7 +11,7 @@ from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
-from circuitdsl.measurements.kept import Kept, values
+from circuitdsl.measurements.kept import Kept, replacing, values
 from circuitdsl.measurements.kind import Reading
 from circuitdsl.measurements.requests import READERS, Figure, PatchRequest
 
@@ -55,4 +55,7 @@ class Attribution(Reading):
         return 1 + max(node.layer for node in self.nodes)
 
     def kept(self, n_layers: int) -> Kept:
-        return Kept(clean=values(LOGITS, *self.nodes)) | self.patched(n_layers)
+        found = Kept(clean=values(LOGITS, *self.nodes)) | self.patched(n_layers)
+        replaced = (node for patch in self.patches for node, _ in patch.writes)
+        # a stream that is knocked out takes the terms in it along
+        return found | replacing(self.nodes) if any(node.kind == "resid" for node in replaced) else found

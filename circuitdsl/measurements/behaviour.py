@@ -32,7 +32,7 @@ class Behaviour(Reading):
     reader = f"{READERS}.metric:patched"
     hooks = f"{READERS}.behaviour"
     usage = (
-        "`accuracy`, `logit_diff`, `prob_diff`, `logprob`, with the options of the metric"
+        "`accuracy`, `logit_diff`, `prob_diff`, `prob`, `logit`, `logprob`, `rank`, with options of the metric"
         " | the model as it is"
         " | a relation; `accuracy above chance`",
     )
@@ -40,6 +40,8 @@ class Behaviour(Reading):
         "expect accuracy >= 90%",
         "expect logit_diff > 0",
         "expect accuracy above chance",
+        "expect accuracy(top = 5) >= 90%",
+        "expect rank <= 3",
     )
     false_examples = ("expect accuracy <= 50%", "expect logit_diff <= 0")
     instead_of_chance: ClassVar = {"logit_diff": "guesses have a logit_diff of 0: write logit_diff > 0"}

@@ -61,7 +61,8 @@ class Composition(Kind):
 
 
 def _pairs(scope: Scope, channel: s.Channel) -> tuple[tuple[Node, Input], ...] | None:
-    ends = ends_of(scope, s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver))
+    edge = s.Edge(channel.sender.span.to(channel.receiver.span), channel.sender, channel.receiver)
+    ends = ends_of(scope, edge, "heads")
     if ends is None:
         return None
     right = _only_heads(scope, ends.senders, channel.sender) and _only_heads(scope, ends.receivers, channel.receiver)

@@ -18,7 +18,11 @@ class Denoise(Kind):
     """The word; what it measures is the effect of edges or nodes, the other way round."""
 
     words = ("denoise",)
-    usage = ("`denoise(GROUP)`, `denoise(A -> B.q at POS)` | the clean term put into the corrupt run | the same",)
+    usage = (
+        "`denoise(GROUP)`, `denoise(GROUP at POS)`, `denoise(A -> B.q at POS)`"
+        " | the clean term put into the corrupt run"
+        " | the same",
+    )
     examples = ("expect denoise(some) : effect >= -30%",)
     false_examples = ("expect denoise(some) : effect <= -50%",)
     signed = True
@@ -29,7 +33,7 @@ class Denoise(Kind):
         found = sort_arguments(measurement.arguments)
         edges = [other for other in found.others if isinstance(other, s.Edge)]
         found.others = [other for other in found.others if not isinstance(other, s.Edge)]
-        right = refuse_others(scope, measurement, found, positions=False, options=False)
+        right = refuse_others(scope, measurement, found, positions=False, options=False, at=True)
         if len(edges) + bool(found.sets) != 1:
             message = "denoise takes nodes or one edge: denoise(mover), denoise(inhibition -> mover.q)"
             scope.sink.error("E084", message, measurement.span)
@@ -39,7 +43,7 @@ class Denoise(Kind):
         if patch is not None:
             effect = EdgeEffect(patch)
         elif not edges and (members := group_argument(scope, measurement, found)) is not None:
-            sites = sites_of(scope, members, found.nodes.span)
+            sites = sites_of(scope, members, found.nodes.span, found.at)
             effect = NodeEffect(NodePatch(sites, direction="denoise")) if sites else None
         tests = effect_tests(scope, expect, "denoise", patch)
         return (effect, tests) if right and effect is not None and tests is not None else None

@@ -19,8 +19,8 @@ class Kept:
 
     Attributes:
         clean, corrupt: nodes whose values are kept: `Node("head", 3)` for all heads of layer 3, a whole MLP, `embed`, a
-            neuron, and `logits` for the residual stream at END. Those of the corrupt run are among those of the clean
-            one, from which they are copied where the prompts do not differ yet.
+            residual stream, a neuron, and `logits` for the residual stream at END. Those of the corrupt run are among
+            those of the clean one, from which they are copied where the prompts do not differ yet.
         resid_pre, mlp_in, q, k, v: layers of which the clean run keeps these (see `engine.terms.Cache`).
     """
 
@@ -67,11 +67,11 @@ class Kept:
 def _steps(nodes: Nodes) -> float:
     """How many steps of a run it takes to know what some nodes write."""
     steps = {"embed": 0.0, "logits": inf}
-    return max((steps.get(node.kind, 3 * node.layer + 2 + (node.kind == "mlp")) for node in nodes), default=0.0)
+    return max((steps.get(node.kind, 3 * node.known_after + 2 + (node.kind != "head")) for node in nodes), default=0.0)
 
 
 def everything(n_layers: int, neurons: Nodes = frozenset()) -> Kept:
-    """All of both runs; of the neurons, those that are named."""
+    """All of both runs; of the neurons and the residual streams, those that are named."""
     layers = frozenset(range(n_layers))
     wholes = {node for layer in layers for node in (Node("head", layer), Node("mlp", layer))}
     nodes = frozenset({EMBED, LOGITS, *wholes, *neurons})
@@ -113,6 +113,12 @@ def through_mlps(first: int, last: int) -> Kept:
     """What is needed to follow a change through the MLPs of some layers."""
     layers = frozenset(range(max(first, 0), last + 1))
     return Kept(values(*(Node("mlp", layer) for layer in layers)), mlp_in=layers)
+
+
+def on_the_way(nodes: Nodes) -> Kept:
+    """What is needed to compute what nodes write when a change comes to them."""
+    heads, mlps = (frozenset(n.layer for n in nodes if n.kind == kind) for kind in ("head", "mlp"))
+    return Kept(values(*nodes), resid_pre=heads, mlp_in=mlps, q=heads, k=heads, v=heads)
 
 
 def attention_of(heads: Sequence[Node]) -> Kept:

@@ -29,13 +29,13 @@ class NodeEffect(Kind):
 
     words = ("knockout",)
     usage = (
-        "`knockout(GROUP)`, `knockout(GROUP, ablate = mean)`"
+        "`knockout(GROUP)`, `knockout(resid6 at S2)`, `knockout(GROUP, ablate = mean)`"
         " | the metric with all that the group writes replaced: `corrupt` (default), `mean`, `zero`"
         " | a claim; or a bound with `%`, on the effect",
     )
     options: ClassVar = {"ablate": ABLATIONS}
-    examples = ("expect knockout(some) : effect <= 30%",)
-    false_examples = ("expect knockout(some) : effect >= 50%",)
+    examples = ("expect knockout(some) : effect <= 30%", "expect knockout(resid2 at END) : lowers")
+    false_examples = ("expect knockout(some) : effect >= 50%", "expect knockout(resid2 at END) : raises")
     under_condition = True
     not_on_changed_model = (
         "knock-outs are not measured on a changed model",
@@ -46,11 +46,11 @@ class NodeEffect(Kind):
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
         found = sort_arguments(expect.measurement.arguments)
-        right = refuse_others(scope, expect.measurement, found, positions=False, options=True)
+        right = refuse_others(scope, expect.measurement, found, positions=False, options=True, at=True)
         members = group_argument(scope, expect.measurement, found)
         given = options_of(scope, expect.measurement, found.options, cls.options)
         tests = effect_tests(scope, expect)
-        sites = None if members is None else sites_of(scope, members, found.nodes.span)
+        sites = None if members is None else sites_of(scope, members, found.nodes.span, found.at)
         if not right or sites is None or given is None or tests is None:
             return None
         ablate = cast(Ablation, given.get("ablate", "corrupt"))

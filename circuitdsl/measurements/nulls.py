@@ -2,7 +2,8 @@
 
 Pairs of the same kind (sender kind, receiver input, position), first into the same receiver, then into others of its
 layer; for groups, random groups of the same size. A counterpart keeps the shape of the claimed patch: every sender is
-exchanged for another one, at the positions and into the inputs that the claimed one had. Pairs that the spec claims
+exchanged for another one, at the positions and into the inputs that the claimed one had; for a residual stream, which
+stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
 number in other heads, a neuron with others of its layer.
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from math import perm, prod
 
 from circuitdsl.circuit.changes import NodePatch
@@ -23,7 +25,7 @@ from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
 from circuitdsl.circuit.shapes import ModelShape
-from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest, PathRequest
 
 #: members of a null, where there are that many
 SIZE = 40
@@ -50,15 +52,36 @@ class Nulls:
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
         rng = random.Random(repr(request))
+        request = replace(request, edges=tuple(sorted({each for edge in request.edges for each in self._terms(edge)})))
+        found = self._counterparts(request, self._swaps(request, rng))
+        return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
+
+    def _counterparts(self, request: EdgeRequest, swaps: Iterator[Swap]) -> Iterable[tuple[Edge, ...]]:
+        """The edges that exchanges make of those of a patch, where they exist and the spec does not claim them."""
         found: dict[tuple[Edge, ...], None] = {}
-        for swap in self._swaps(request, rng):
+        for swap in swaps:
             edges = tuple(sorted({_swapped(edge, swap) for edge in request.edges}))
             free = (self._free(edge) or (len(swap) > 1 and edge in request.edges) for edge in edges)
             if len(edges) == len(request.edges) and set(edges) != set(request.edges) and all(free):
                 found[edges] = None
             if len(found) == SIZE:
                 break
-        return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
+        return found
+
+    def of_paths(self, request: PathRequest) -> tuple[PathRequest, ...]:
+        """The same path with its first senders exchanged."""
+        edges = tuple(sorted({each for edge in request.arrows[0] for each in self._terms(edge)}))
+        first, rng = EdgeRequest(edges), random.Random(repr(request))
+        found = self._counterparts(first, self._senders(first, rng))
+        return tuple(PathRequest((others, *request.arrows[1:])) for others in found)
+
+    def _terms(self, edge: Edge) -> Iterator[Edge]:
+        """The edges that are patched together where a residual stream is the sender: of every node that it holds."""
+        if edge.sender.kind != "resid":
+            yield edge
+            return
+        kinds = (Node("head"), Node("mlp"), EMBED)
+        yield from (edge._replace(sender=n) for like in kinds for n in self._nodes(like) if edge.sender.holds(n))
 
     def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
         """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
@@ -75,15 +98,17 @@ class Nulls:
                 break
         return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
 
-    def _swaps(self, request: EdgeRequest, rng: random.Random) -> Iterator[Swap]:
-        """Exchanges of senders, receivers kept; then of senders and receivers both."""
-        senders = sorted({edge.sender for edge in request.edges})
-        receivers = sorted({edge.receiver.node for edge in request.edges})
-        last = max(node.stage(self.shape.parallel) for node in receivers)
-        early = {
+    def _early(self, request: EdgeRequest) -> dict[Node, list[Node]]:
+        """The nodes of each kind of sender that come before some receiver."""
+        last = max(edge.receiver.node.stage(self.shape.parallel) for edge in request.edges)
+        return {
             kind: [node for node in self._nodes(kind) if node.stage(self.shape.parallel) < last]
-            for kind in map(_kind, senders)
+            for kind in {_kind(edge.sender): None for edge in sorted(request.edges)}
         }
+
+    def _senders(self, request: EdgeRequest, rng: random.Random) -> Iterator[Swap]:
+        """Exchanges of senders, receivers kept."""
+        senders, early = sorted({edge.sender for edge in request.edges}), self._early(request)
         mine = set(senders) if len(senders) > 1 else set()
         free = {kind: [n for n in pool if n in mine or self._unclaimed(n, request)] for kind, pool in early.items()}
         if len(senders) == 1:
@@ -91,6 +116,12 @@ class Nulls:
             yield from ({senders[0]: other} for other in rng.sample(pool, len(pool)))
         else:
             yield from _draws(senders, free, rng)
+
+    def _swaps(self, request: EdgeRequest, rng: random.Random) -> Iterator[Swap]:
+        """Exchanges of senders, receivers kept; then of senders and receivers both."""
+        yield from self._senders(request, rng)
+        senders, early = sorted({edge.sender for edge in request.edges}), self._early(request)
+        receivers = sorted({edge.receiver.node for edge in request.edges})
         # these are the last that are drawn, and come to an end where every exchange has been met
         heads = Counter(node.layer for node in receivers if node.kind == "head")
         most = _exchanges(senders, early) * prod(perm(self.shape.n_heads, many) for many in heads.values())
@@ -134,6 +165,8 @@ class Nulls:
                 return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
             case "mlp":
                 return [Node("mlp", layer) for layer in layers]
+            case "resid":
+                return [Node("resid", layer + 1) for layer in layers]
             case _:
                 return [EMBED]
 
@@ -142,7 +175,12 @@ def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchReq
     """The null of a patch, where the claim compares it with one."""
     if not any(isinstance(test, Matters) for test in claim.tests):
         return ()
-    return nulls.of_edges(request) if isinstance(request, EdgeRequest) else nulls.of_sites(request)
+    match request:
+        case EdgeRequest():
+            return nulls.of_edges(request)
+        case PathRequest():
+            return nulls.of_paths(request)
+    return nulls.of_sites(request)
 
 
 def _kind(node: Node) -> Node:

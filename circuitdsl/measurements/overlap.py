@@ -86,6 +86,9 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
     if line.on is not None:
         scope.sink.error("E083", f"{name.text} is read off two specs: it has no task", line.on.span)
         return None
+    if line.where is not None:
+        scope.sink.error("E095", f"{name.text} is read off two specs: there are no strata", line.where.span)
+        return None
     what = _what(line.measurement, scope.sink)
     test = None if what is None else _test(scope, line, what)
     if what is None or test is None:
@@ -101,6 +104,7 @@ def _claim(scope: Scope, line: s.Expect, comparison: Comparison, header: int) ->
         margin=0.0,
         tasks=(),
         citation=line.citation.text if line.citation else None,
+        expected_to_fail=line.gap.reason.text if line.gap else None,
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.measurements.peers import Peers
-from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, Request, Subgraph
+from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, PathRequest, Request, Subgraph
 
 #: what numbers are compared with, prompt by prompt: an unpatched run scored by the task's metric, or another request
 Base = Literal["clean", "corrupt"] | Request
@@ -38,7 +38,7 @@ class Part:
     base: Base | None = None
     null: tuple[PatchRequest, ...] = ()
     other: EdgeRequest | None = None
-    rival: EdgeRequest | None = None
+    rival: PatchRequest | None = None
     tests: tuple[Test, ...] = ()
     peers: Peers | None = None
     called: str = ""
@@ -65,7 +65,7 @@ class ClaimPlan:
     """How one claim is measured on one task.
 
     Attributes:
-        members: pairs that are reported beside a joint verdict.
+        members: pairs, or chains of a path, that are reported one by one.
         extremes: what the claim is about, where that is the smallest over these sets of parts of the largest figure in
             each, signs aside (incompleteness: one set; minimality: one for each member).
         circuit: what the claim keeps of the model, where it is about the whole circuit.
@@ -75,7 +75,7 @@ class ClaimPlan:
     claim: Claim
     task: str
     parts: tuple[Part, ...]
-    members: tuple[tuple[Member, EdgeRequest], ...] = ()
+    members: tuple[tuple[Member | Chain, EdgeRequest | PathRequest], ...] = ()
     extremes: tuple[tuple[int, ...], ...] = ()
     circuit: Subgraph | None = None
     called: str = ""

@@ -15,10 +15,10 @@ from math import inf
 from operator import or_
 from typing import ClassVar, Literal
 
-from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, Replace
+from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, PathPatch, Replace
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
-from circuitdsl.measurements.kept import Kept, everything, recomputed, replacing, through_mlps, values
+from circuitdsl.measurements.kept import Kept, everything, on_the_way, recomputed, replacing, through_mlps, values
 
 READERS = "circuitdsl.engine.readers"
 #: layers and positions at which a run is changed first; what the logits read is after all layers
@@ -220,6 +220,54 @@ class EdgeRequest(_Patched):
 
 
 @dataclass(frozen=True)
+class PathRequest(_Patched):
+    """The metric when a change goes along a whole path, and along nothing else (semantics §8).
+
+    Attributes:
+        arrows: the edges of each arrow, those of one arrow together; senders are the readers of the arrow before.
+    """
+
+    arrows: tuple[tuple[Edge, ...], ...]
+    direction: ClassVar[Direction] = "noise"
+
+    @cached_property
+    def writes(self) -> tuple[tuple[Node, Position], ...]:
+        """The terms that are replaced: those of the first senders."""
+        return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.arrows[0]))
+
+    @property
+    def last(self) -> EdgeRequest:
+        """The last arrow, behind which all is live."""
+        return EdgeRequest(self.arrows[-1])
+
+    @property
+    def enters(self) -> Entries:
+        return self.last.enters
+
+    @property
+    def own_positions(self) -> Positions:
+        return tuple(edge.position for arrow in self.arrows for edge in arrow)
+
+    @property
+    def terms(self) -> tuple[TermRequest, ...]:
+        return replaced(self)  # a change of a single one may be lost on the way
+
+    @property
+    def patches(self) -> tuple[PatchRequest, ...]:
+        return (self,)
+
+    def takes(self, upto: int, n_layers: int) -> Kept:
+        """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
+        readers = [n_layers if e.receiver.node == LOGITS else e.receiver.node.layer for e in self.arrows[-1]]
+        between = frozenset(edge.receiver.node for arrow in self.arrows[:-1] for edge in arrow)
+        first = replacing(tuple(dict.fromkeys(edge.sender for edge in self.arrows[0])))
+        return recomputed(min(readers), upto, n_layers) | first | on_the_way(between)
+
+    def protocol(self) -> dict[str, str]:
+        return {"patch": "path", "direction": self.direction, "ablate": "corrupt"}
+
+
+@dataclass(frozen=True)
 class NodeRequest(_Patched):
     """The metric when these nodes are replaced and all that follows is computed anew; under a condition, with both."""
 
@@ -244,7 +292,7 @@ class NodeRequest(_Patched):
     def takes(self, upto: int, n_layers: int) -> Kept:
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
         nodes = tuple(dict.fromkeys(site.node for site in self.sites))
-        return recomputed(min(node.layer for node in nodes), upto, n_layers) | replacing(nodes, self.ablate)
+        return recomputed(min(node.known_after for node in nodes), upto, n_layers) | replacing(nodes, self.ablate)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "node", "direction": self.direction, "ablate": self.ablate, "at": _places(self.sites)}
@@ -287,7 +335,7 @@ class TermRequest(Request):
         return replacing((self.node,), self.ablate)
 
 
-PatchRequest = EdgeRequest | NodeRequest
+PatchRequest = EdgeRequest | PathRequest | NodeRequest
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
@@ -299,7 +347,15 @@ def patch_request(patch: Patch) -> PatchRequest:
     """A patch of the spec as what is asked of the prompts."""
     if isinstance(patch, EdgePatch):
         return edge_request(patch.members, patch)
+    if isinstance(patch, PathPatch):
+        return path_request(arrow.members for arrow in patch.arrows)
     return NodeRequest(tuple(sorted(set(patch.sites))), patch.ablate, patch.direction)
+
+
+def path_request(arrows: Iterable[Iterable[Member]]) -> PathRequest:
+    """A change that goes along all members of each arrow."""
+    edges = ({edge for member in members for edge in member.edges} for members in arrows)
+    return PathRequest(tuple(tuple(sorted(each)) for each in edges))
 
 
 def edge_request(members: tuple[Member, ...], patch: EdgePatch) -> EdgeRequest:

@@ -95,7 +95,7 @@ class Tracing(Kind):
 
 def _head(scope: Scope, trace: s.Trace) -> Node | None:
     """The one head whose attention is traced."""
-    found = evaluate(scope, trace.nodes)
+    found = evaluate(scope, trace.nodes, "heads")
     if found is None:
         return None
     heads = list(found)
@@ -110,7 +110,7 @@ def _head(scope: Scope, trace: s.Trace) -> Node | None:
 
 
 def _senders(scope: Scope, trace: s.Trace, head: Node | None) -> tuple[Node, ...] | None:
-    found = evaluate(scope, trace.includes)
+    found = evaluate(scope, trace.includes, "heads")
     if found is None or head is None:
         return None
     others = [str(node) for node in found if node.kind != "head" or node.index >= 0]

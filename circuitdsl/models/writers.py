@@ -6,6 +6,7 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     head                        its `z`; the term is `z W_O` (`b_V` is inside, `b_O` belongs to no node)
     component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
                                 direction of W_OV (`weights.component_of`). A head's components add up to its term.
+    residual stream, resid6     the stream itself as it enters layer 6; the biases `b_O` written before are inside
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
 
 Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
@@ -104,3 +105,17 @@ def is_neuron(node: Node) -> bool:
 def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
     """The neurons among some nodes, sorted, each once."""
     return tuple(sorted(set(filter(is_neuron, nodes))))
+
+
+def kept_if_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Those of some nodes whose values are kept only where they are named: neurons and residual streams."""
+    return tuple(sorted({node for node in nodes if is_neuron(node) or node.kind == "resid"}))
+
+
+def without_terms(model: Transformer, node: Node) -> Float[Tensor, " d"] | float:
+    """What is left of a node's value where the terms in it are zero: of a residual stream, the biases `b_O`."""
+    if node.kind != "resid":
+        return 0.0
+    none = model.W_E.new_zeros(model.n_heads, model.d_head)
+    biases = [block.attn.write(none.to(block.device)).to(model.device_of(node.known_after)) for block in model.blocks]
+    return sum(biases[1 : node.layer], biases[0])

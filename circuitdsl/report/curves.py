@@ -69,11 +69,12 @@ class Curves(Shown):
     prompts: int
     seed: int
     curves: tuple[Curve, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What was measured, on what."""
         about = {name: getattr(self, name) for name in ("model", "task", "metric", "prompts", "seed")}
-        return {**about, "circuits": [one.to_json() for one in self.curves]}
+        return {**about, "notes": list(self.notes), "circuits": [one.to_json() for one in self.curves]}
 
     def show(self, console: Console) -> None:
         """Print a table: a row for each file and curve."""
@@ -89,3 +90,5 @@ class Curves(Shown):
             if by_sign != by_size:
                 table.add_row(Text("  by size"), *by_size, "", str(one.cmd))
         console.print(table)
+        for note in self.notes:
+            console.print(Text(f"note: {note}"))

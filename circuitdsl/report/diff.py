@@ -40,8 +40,9 @@ class Change:
 
     Attributes:
         kind: `regression` where the claim held and no longer does, or is gone; `mended` where it holds now; `verdict`
-            where it has another verdict that is neither; `moved` where it has the same verdict and another number;
-            `edited` where its text alone is another; `new`; `gone` where it did not hold; or `same`.
+            where it has another verdict that is neither, or fails and is expected to; `moved` where it has the same
+            verdict and another number; `edited` where its text alone is another; `new`; `gone` where it did not hold;
+            or `same`.
     """
 
     kind: Kind
@@ -77,7 +78,7 @@ def _in_short(claim: ClaimResult | None) -> dict[str, Any] | None:
     if claim is None:
         return None
     body = claim.to_json()
-    keys = ("line", "text", "task", "verdict", "reason", "measured", "block")
+    keys = ("line", "text", "task", "verdict", "outcome", "reason", "measured", "block")
     return {key: body[key] for key in keys} | {"task": claim.task or "", "block": claim.block or ""}
 
 
@@ -164,12 +165,12 @@ def _change(spec: SpecInfo, old: ClaimResult | None, new: ClaimResult | None, ex
         kind = "edited"
     if old is None:
         kind = "new"
-    elif old.verdict == "holds" and (new is None or new.verdict != "holds"):
+    elif old.verdict == "holds" and (new is None or (new.verdict != "holds" and new.outcome != "expected")):
         kind = "regression"
     elif new is None:
         kind = "gone"
-    elif old.verdict != new.verdict:
-        kind = "mended" if new.verdict == "holds" else "verdict"
+    elif old.outcome != new.outcome or old.verdict != new.verdict:
+        kind = "mended" if new.verdict == "holds" != old.verdict else "verdict"
     return Change(kind, spec, old, new, moved)
 
 
@@ -294,8 +295,8 @@ def _rows(changes: Sequence[Change], several: bool, width: int) -> Iterator[Text
             both = (each.measured.part if each and each.measured else "" for each in (changes[i].old, changes[i].new))
             if all(named := tuple(both)) and len(set(named)) > 1:
                 yield Text(f"        the figures are of its weakest parts: {' → '.join(named)}", "dim")
-            if (now := changes[i].new) and now.verdict != "holds":
-                yield Text(f"        {now.reason}", "dim")
+            if (now := changes[i].new) and now.outcome != "holds":
+                yield Text(f"        {now.why}", "dim")
 
 
 def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -306,7 +307,7 @@ def _number(claim: ClaimResult | None, moved: bool) -> tuple[tuple[str, str], tu
 
 
 def _verdicts(change: Change) -> Text:
-    old, new = (claim.verdict if claim else None for claim in (change.old, change.new))
+    old, new = (claim.spoken if claim else None for claim in (change.old, change.new))
     if old is None or new is None:
         return Text(new or f"{old}, gone", SAID[change.kind].style)
     return Text(new if old == new else f"{old} → {new}", SAID[change.kind].style)

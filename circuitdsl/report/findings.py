@@ -11,10 +11,12 @@ from typing import Literal
 
 from circuitdsl.report.report import ClaimResult, Report
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 #: what a finding may be, and what that means
 RULES = {
     "fails": "The interval of the figure lies outside what is claimed.",
+    "expected": "The claim does not hold, and the spec expects that.",
+    "unexpected": "The claim holds, and the spec expects it to fail.",
     "undecided": "The interval of the figure reaches across the bound.",
     "error": "The claim could not be measured.",
     "interrupted": "The run was interrupted before all claims were measured.",
@@ -24,7 +26,7 @@ RULES = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A claim that does not hold, or a remark on a whole spec.
+    """A claim that does not hold or was not to hold, or a remark on a whole spec.
 
     Attributes:
         rule: a key of `RULES`.
@@ -32,7 +34,7 @@ class Finding:
         said: what is claimed and what was found, or the remark.
         path: of the spec, from the current folder where it lies below it.
         line: in the spec; 0 where the finding is about all of it.
-        claim: the claim that does not hold.
+        claim: the claim that it is about.
         fingerprint: 64 digits that stay the same when lines and figures move; no two findings of a list share them.
     """
 
@@ -47,7 +49,7 @@ class Finding:
 
 
 def findings(reports: Iterable[Report], allow_undecided: bool = False) -> Iterator[Finding]:
-    """Every claim that does not hold, the notes on prompts, and one finding for all that an interruption left out."""
+    """Every claim that does not hold or was not to, the notes on prompts, and one finding for all that is left out."""
     seen: Counter[tuple[str, ...]] = Counter()
     for report in reports:
         path = here(report.spec.path)
@@ -64,9 +66,10 @@ def _found(report: Report, allow_undecided: bool) -> Iterator[tuple[str, Level, 
         for note in task.notes:
             yield "prompts", "warning", on(circuit, task.name), note, None
     for claim in report.reached:
-        if claim.verdict != "holds":
-            level: Level = "warning" if allow_undecided and claim.verdict == "undecided" else "error"
-            yield claim.verdict, level, on(circuit, claim.task), f"{claim.statement}\n{claim.reason}", claim
+        if claim.outcome != "holds":
+            level: Level = "warning" if allow_undecided and claim.outcome == "undecided" else "error"
+            level = "note" if claim.outcome == "expected" else level
+            yield claim.outcome, level, on(circuit, claim.task), f"{claim.statement}\n{claim.why}", claim
     if missing := len(report.claims) - len(report.reached):
         said = f"{missing} of {len(report.claims)} claims were not measured"
         yield "interrupted", "error", circuit, said, None

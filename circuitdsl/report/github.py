@@ -47,7 +47,8 @@ def of_reports(reports: Iterable[Report], allow_undecided: bool = False) -> Iter
     """An annotation for every claim that does not hold; one for all those that an interruption left out."""
     for found in findings(reports, allow_undecided):
         where = {"line": found.line} if found.line else {}
-        yield annotation(found.level, found.said, f"{found.rule}: {found.about}", found.path, **where)
+        level = "notice" if found.level == "note" else found.level
+        yield annotation(level, found.said, f"{found.rule}: {found.about}", found.path, **where)
 
 
 def of_diagnostics(diagnostics: Iterable[Diagnostic], path: str) -> Iterator[str]:
@@ -76,5 +77,5 @@ def of_diff(diff: Diff) -> Iterator[str]:
 
 def _found(claim: ClaimResult | None) -> str:
     if claim is None or claim.measured is None:
-        return claim.verdict if claim else ""
-    return f"{claim.verdict}, {value(claim.measured)} {interval(claim.measured)}".rstrip()
+        return claim.spoken if claim else ""
+    return f"{claim.spoken}, {value(claim.measured)} {interval(claim.measured)}".rstrip()

@@ -7,7 +7,7 @@ from circuitdsl.report.formats import View
 from circuitdsl.report.report import Reports
 from circuitdsl.visible import json_text, visible
 
-_SEVERITY = {"error": "major", "warning": "minor"}
+_SEVERITY = {"error": "major", "warning": "minor", "note": "info"}
 
 
 def reports_text(reports: Reports, view: View) -> str:

@@ -16,7 +16,10 @@ from circuitdsl.visible import harmless, line, lines
 
 
 def reports_text(reports: Reports, view: View) -> str:
-    """The XML. An undecided claim is a failure, or a test that was skipped where that is allowed."""
+    """The XML. An undecided claim is a failure, or a test that was skipped where that is allowed.
+
+    One that is expected to fail was skipped, as services have it of such tests; a failure where it holds.
+    """
     root = Element("testsuites")
     for report in reports:
         root.append(_suite(report, view.allow_undecided))
@@ -35,8 +38,8 @@ def _suite(report: Report, allow_undecided: bool) -> Element:
         again = seen[of, name]
         test = SubElement(suite, "testcase", {"classname": of, "name": f"{name} ({again})" if again > 1 else name})
         if kind := _kind(claim, allow_undecided):
-            found = SubElement(test, kind, {"type": claim.verdict, "message": line(claim.reason)})
-            found.text = lines(f"{here(report.spec.path)}:{claim.line}: {claim.statement}\n{claim.reason}")
+            found = SubElement(test, kind, {"type": claim.spoken, "message": line(claim.why)})
+            found.text = lines(f"{here(report.spec.path)}:{claim.line}: {claim.statement}\n{claim.why}")
     counts = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     suite.set("tests", str(len(report.claims)))
     for what, kind in counts.items():
@@ -46,6 +49,7 @@ def _suite(report: Report, allow_undecided: bool) -> Element:
 
 
 def _kind(claim: ClaimResult, allow_undecided: bool) -> str:
-    """The element that says that a claim does not hold; empty where it does."""
-    undecided = "skipped" if allow_undecided else "failure"
-    return {"holds": "", "fails": "failure", "undecided": undecided, "error": "error"}[claim.verdict]
+    """The element that says that a claim is not as it should be, or was not to hold; empty where all is well."""
+    others = {"holds": "", "expected": "skipped", "error": "error"}
+    undecided = claim.outcome == "undecided" and allow_undecided
+    return others.get(claim.outcome, "skipped" if undecided else "failure")

@@ -49,12 +49,13 @@ def _report(report: Report) -> Iterator[str]:
     counts = ", ".join(words for _, words in report.counts()) or "no claims"
     yield f"### {code(report.spec.circuit)} on {code(report.model.name)}: {counts}"
     yield ""
-    broken = [claim for claim in report.claims if claim.verdict != "holds"]
-    holding = [claim for claim in report.claims if claim.verdict == "holds"]
+    broken = [claim for claim in report.claims if claim.outcome != "holds"]
+    holding = [claim for claim in report.claims if claim.outcome == "holds"]
     if broken:
-        rows = ((*_claim(claim), f"**{claim.verdict}**", cell(claim.reason)) for claim in broken)
+        rows = ((*_claim(claim), f"**{claim.spoken}**", cell(claim.why)) for claim in broken)
         yield from _table(("line", "claim", "task", "found", "verdict", "reason"), rows, len(broken))
-    if notes := [f"- {code(task.name)}: {code(note)}" for task in report.tasks for note in task.notes]:
+    said = [(task, note) for task in report.tasks for note in (task.other_prompts, *task.notes) if note]
+    if notes := [f"- {code(task.name)}: {code(note)}" for task, note in said]:
         yield from ("", *notes)
     if holding:
         rows = (_claim(claim) for claim in holding)
@@ -91,13 +92,13 @@ def _diff(diff: Diff) -> Iterator[str]:
 
 def _change(change: Change) -> tuple[str, ...]:
     claim = change.claim
-    reason = change.new.reason if change.new and change.new.verdict != "holds" else ""
+    reason = change.new.why if change.new and change.new.outcome != "holds" else ""
     sides = (_side(change.old) or "–", _side(change.new) or "gone")
     return str(claim.line), cell(claim.statement), cell(claim.task or ""), *sides, cell(reason)
 
 
 def _side(claim: ClaimResult | None) -> str:
-    return f"{claim.verdict} {cell(_figure(claim))}".strip() if claim else ""
+    return f"{claim.spoken} {cell(_figure(claim))}".strip() if claim else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], count: int) -> Iterator[str]:

@@ -21,7 +21,8 @@ from circuitdsl.report.terminal import (
 from circuitdsl.visible import escape
 
 _COLOURS = {
-    "holds": "#00875f", "fails": "#d93025", "undecided": "#b06f00", "error": "#7b8794", "interrupted": "#b06f00",
+    "holds": "#00875f", "expected": "#3d7a9c", "fails": "#d93025", "unexpected": "#d93025", "undecided": "#b06f00",
+    "error": "#7b8794", "interrupted": "#b06f00",
 }  # fmt: skip
 _CELL = "vertical-align:top;padding:.3em 1.2em .3em 0"
 _RIGHT = "text-align:right;font-variant-numeric:tabular-nums"
@@ -61,6 +62,7 @@ def rows(report: Report) -> list[dict[str, Any]]:
             "claim": claim.text,
             "task": claim.task,
             "verdict": claim.verdict,
+            "outcome": claim.outcome,
             "measured": found.name if (found := claim.measured) else None,
             "value": found.value if found else None,
             "low": found.ci[0] if found and found.ci else None,
@@ -115,7 +117,7 @@ def _claims(report: Report, verbose: bool) -> Iterator[str]:
         for i, each in enumerate(found.values()):
             about = ("", "") if i else (faded(str(claim.line)), _code(claim.text))
             task = [(escape(each.task or "weights"), _LEFT)] * several
-            verdict = _coloured(each.verdict, each.verdict)
+            verdict = _coloured(each.spoken, each.outcome)
             numbers = _numbers(figure(each.measured), each.measured, extra(each))
             yield _row([(about[0], _RIGHT), (about[1], _LEFT), *task, *numbers, (verdict, _LEFT)], rule=not i)
             yield from _remarks(((by, text) for by, text, _ in paragraphs(each, verbose)), several)

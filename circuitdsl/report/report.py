@@ -16,7 +16,7 @@ from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.behind import Behind, Interval
 from circuitdsl.report.reading import plain, read
 from circuitdsl.tasks.tokens import Token
-from circuitdsl.verdicts import VERDICTS, Verdict
+from circuitdsl.verdicts import OUTCOMES, VERDICTS, Outcome, Verdict, outcome_of, spoken
 from circuitdsl.version import __version__
 from circuitdsl.visible import json_text
 
@@ -145,6 +145,7 @@ class ClaimResult:
         block, block_line: the header of the block that the claim stands in, and its line.
         kept: of the whole circuit, as in `MeasurementResult`.
         more_may_decide: whether more prompts may decide what is undecided, and can be had.
+        expected_to_fail: why the spec expects that it does not hold; None where it is to hold.
     """
 
     id: str
@@ -169,6 +170,23 @@ class ClaimResult:
     against: str = ""
     lone_nodes: bool = False
     more_may_decide: bool = False
+    expected_to_fail: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the verdict means for the spec."""
+        return outcome_of(self.verdict, self.expected_to_fail is not None)
+
+    @property
+    def spoken(self) -> str:
+        """The outcome in words."""
+        return spoken(self.outcome)
+
+    @property
+    def why(self) -> str:
+        """The reason of the verdict, and why the claim is expected to fail where it is."""
+        gap = self.expected_to_fail
+        return self.reason if gap is None else f"{self.reason}; expected to fail: {gap}"
 
     @property
     def missed(self) -> bool:
@@ -182,7 +200,7 @@ class ClaimResult:
 
     def to_json(self) -> dict[str, Any]:
         """The claim as a report has it: reasons are ASCII, and `reason_shown` has one as people read it."""
-        body: dict[str, Any] = plain(self)
+        body: dict[str, Any] = plain(self) | {"outcome": self.outcome}
         for one in (body, *body["members"]):
             shown, one["reason"] = one["reason"], ascii_reason(one["reason"])
             if shown != one["reason"]:
@@ -197,6 +215,7 @@ class TaskResult:
     Attributes:
         answers, distractors: the first few different tokens that are scored.
         chat_sha256: of the chat template that wrote the prompts; "" where none did.
+        instead: the prompt file that took the place of the spec's prompts; "" where none did.
         notes: warnings about the task's prompts.
     """
 
@@ -214,7 +233,13 @@ class TaskResult:
     answers: tuple[Token, ...] = ()
     distractors: tuple[Token, ...] = ()
     chat_sha256: str = ""
+    instead: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def other_prompts(self) -> str:
+        """Says that the prompts are not those of the spec; empty where they are."""
+        return f"measured on the prompts of {self.instead}, instead of the spec's own" if self.instead else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +286,8 @@ class ModelInfo:
 
 def counted(n: int, verdict: str) -> str:
     """`1 holds`, `25 hold`, `2 errors`"""
-    plurals = {"holds": "hold", "fails": "fail", "error": "errors"}
-    return f"{n} {verdict if n == 1 else plurals.get(verdict, verdict)}"
+    plurals = {"holds": "hold", "fails": "fail", "error": "errors", "unexpected": "unexpectedly hold"}
+    return f"{n} {spoken(verdict) if n == 1 else plurals.get(verdict, verdict)}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -290,8 +315,9 @@ class Report:
 
     @property
     def summary(self) -> dict[str, int]:
-        found = Counter(claim.verdict for claim in self.claims)
-        return {verdict: found[verdict] for verdict in VERDICTS}
+        """How often each outcome was reached; those of claims that are expected to fail only where there are any."""
+        found = Counter(claim.outcome for claim in self.claims)
+        return {outcome: found[outcome] for outcome in OUTCOMES if outcome in VERDICTS or found[outcome]}
 
     @property
     def reached(self) -> tuple[ClaimResult, ...]:
@@ -299,16 +325,19 @@ class Report:
         return tuple(claim for claim in self.claims if not claim.missed)
 
     def counts(self) -> list[tuple[str, str]]:
-        """How often each verdict was given, in words; then, as `interrupted`, how many claims were not measured."""
-        found = Counter(claim.verdict for claim in self.reached)
-        words: list[tuple[str, str]] = [(v, counted(found[v], v)) for v in VERDICTS if found[v]]
+        """How often each outcome was reached, in words; then, as `interrupted`, how many claims were not measured."""
+        found = Counter(claim.outcome for claim in self.reached)
+        words: list[tuple[str, str]] = [(each, counted(found[each], each)) for each in OUTCOMES if found[each]]
         if self.interrupted:
             missing = len(self.claims) - len(self.reached)
             words.append(("interrupted", f"{missing} not measured (interrupted)" if missing else "interrupted"))
         return words
 
     def exit_status(self, allow_undecided: bool = False) -> int:
-        """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails."""
+        """0 every claim holds; 1 some fail (or are undecided); 3 some could not be measured and none fails.
+
+        A claim that is expected to fail counts the other way round.
+        """
         return exit_status([self], allow_undecided)
 
     def __str__(self) -> str:
@@ -320,7 +349,7 @@ class Report:
             found = claim.measured
             where = f" ({claim.task})" if len(self.tasks) > 1 else ""
             said = f"{figure(found)} {interval(found)}".rstrip() if found else "not measured"
-            lines.append(f"{claim.line:>4}  {claim.statement}{where}  {said}  {claim.verdict}")
+            lines.append(f"{claim.line:>4}  {claim.statement}{where}  {said}  {claim.spoken}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -430,8 +459,8 @@ def read_reports(path: Path) -> Reports:
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
     """Exit status of several reports together. It is never 0 when a run was interrupted."""
     reports = list(reports)
-    found = Counter(claim.verdict for report in reports for claim in report.claims)
-    if found["fails"]:
+    found = Counter(claim.outcome for report in reports for claim in report.claims)
+    if found["fails"] or found["unexpected"]:
         return 1
     if found["error"] or not found or any(report.interrupted for report in reports):
         return 3

@@ -37,7 +37,7 @@ def _result(found: Finding, rule: int) -> dict[str, Any]:
     place: dict[str, Any] = {"artifactLocation": {"uri": _uri(found.path)}}
     if found.line > 0:
         place["region"] = {"startLine": found.line}
-    result = {
+    result: dict[str, Any] = {
         "ruleId": found.rule,
         "ruleIndex": rule,
         "level": found.level,
@@ -45,6 +45,9 @@ def _result(found: Finding, rule: int) -> dict[str, Any]:
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {"claim/v1": found.fingerprint},
     }
+    if found.rule == "expected" and found.claim:  # a known gap, which the spec accepts
+        reason = message(found.claim.expected_to_fail or "")
+        result["suppressions"] = [{"kind": "inSource", "justification": reason}]
     return result | ({"properties": _properties(found.claim)} if found.claim else {})
 
 

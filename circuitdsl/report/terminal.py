@@ -23,6 +23,7 @@ from circuitdsl.report.report import (
     TaskResult,
 )
 from circuitdsl.tasks.tokens import Token
+from circuitdsl.verdicts import PASSES
 
 #: how many pairs of one claim are listed without `verbose`
 _SHOWN = 10
@@ -34,7 +35,10 @@ _HASH = 12
 _SHORT = 24
 #: the width of a screen on which every table has room
 _ANY = 10_000
-_STYLE = {"holds": "green", "fails": "bold red", "undecided": "yellow", "error": "magenta", "interrupted": "yellow"}
+_STYLE = {
+    "holds": "green", "expected": "cyan", "fails": "bold red", "unexpected": "bold red", "undecided": "yellow",
+    "error": "magenta", "interrupted": "yellow",
+}  # fmt: skip
 
 
 def reports_text(reports: Iterable[Report], view: View) -> str:
@@ -99,6 +103,8 @@ def task_remarks(task: TaskResult, named: bool = False, verbose: bool = False) -
     The tokens are given of a prompt file, whose author wrote texts, and otherwise with `verbose`.
     """
     name = f"{task.name}: " * named
+    if said := task.other_prompts:
+        yield f"{name}{said}", "yellow"
     if task.answers and (verbose or task.corrupt == "file"):
         yield f"{name}answer tokens {listed(task.answers)} against {listed(task.distractors)}", "dim"
     yield from ((f"warning: {name}{note}", "yellow") for note in task.notes)
@@ -123,7 +129,7 @@ def _numbers(claim: ClaimResult, widths: list[int], shown: tuple[int, ...] = (0,
     """The cells whose numbers are in `shown`, each as wide as its column, and the verdict; the figure stands out."""
     cells = _cells(claim)
     parts = ((f"{cells[i]:{'<' if i else '>'}{widths[i]}}  ", "dim" if i else "bold") for i in shown)
-    return Text.assemble(*parts, (claim.verdict, _STYLE[claim.verdict]))
+    return Text.assemble(*parts, (claim.spoken, _STYLE[claim.outcome]))
 
 
 def _total(widths: list[int]) -> int:
@@ -173,8 +179,8 @@ def by_task(report: Report) -> Iterator[tuple[ClaimResult, str, dict[str | None,
 
 def paragraphs(claim: ClaimResult, verbose: bool) -> Iterator[tuple[int, str, str]]:
     """The paragraphs below a claim, each as (indent, text, style)."""
-    if verbose or claim.verdict != "holds":
-        yield 8, claim.reason, "dim" if claim.verdict == "holds" else ""
+    if verbose or claim.outcome != "holds":
+        yield 8, claim.reason, "dim" if claim.outcome in PASSES else ""
         yield from ((10, member, "dim") for member in member_lines(claim, verbose))
     yield from ((8, note, "dim") for note in _notes(claim, verbose))
 
@@ -193,10 +199,12 @@ def _notes(claim: ClaimResult, verbose: bool) -> Iterator[str]:
     """
     if "keep" in claim.protocol:
         yield whole_protocol(claim)
+    if claim.expected_to_fail is not None:
+        yield f"expected to fail: {claim.expected_to_fail}"
     at, found = claim.protocol.get("at"), claim.measured
     if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
         yield "replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere")
-    if claim.verdict == "holds" and not verbose:  # else the reason stands there
+    if claim.outcome == "holds" and not verbose:  # else the reason stands there
         if claim.against:
             yield claim.reason
         if len(name := part(claim)) > _SHORT:
@@ -283,8 +291,8 @@ def _remarks(report: Report, width: int, verbose: bool) -> Iterator[Text]:
                 yield _indented(text, by, width, style)
                 continue
             head = Text.assemble((f"{claim.line:>4}  ", "dim"), f"{claim.task or 'weights'}: ")
-            if verbose or claim.verdict != "holds":
-                head.append(claim.verdict, _STYLE[claim.verdict]).append(", ")
+            if verbose or claim.outcome != "holds":
+                head.append(claim.spoken, _STYLE[claim.outcome]).append(", ")
             first, *rest = _wrapped(" " * len(head) + text, width) or [""]
             yield Text.assemble(head, (first.lstrip(), style))
             yield from (_indented(line, 8, width, style) for line in _wrapped(" ".join(rest), width - 8))

@@ -70,6 +70,8 @@ class Search(Shown):
         for line, style in self._found(self.found):
             console.print(Text(f"      {line}", style))
         console.print(Text(f"      the simplest found among {self.tried} prompts", "dim"))
+        if self.claim.expected_to_fail is not None:
+            console.print(Text(f"      expected to fail: {self.claim.expected_to_fail}", "dim"))
         if kind_of(self.claim).decided_by != "own sample":
             remark = "the claim is about the mean over prompts: one prompt does not refute it"
         elif self.claim.tests:
@@ -138,7 +140,7 @@ def falsify(
     use = next(use for use in circuit.tasks if use.name == task)
     # prompts are refused for a model that is not computed rightly: some before the search, and what it found
     scored_prompts(model, make_data(circuit, replace(use, prompts=SOME), model), circuit.metric, max_memory=max_memory)
-    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory, looked)
+    probe = Probe(circuit, replace(model, original=None), wanted, use, max_memory, looked, claim.asks_of)
     found = _in_file(probe, budget) if use.file is not None else _in_space(probe, budget, seed)
     if found is None:
         return Search(claim, task, len(probe.seen), None, model.tokenizer)
@@ -208,6 +210,7 @@ class Probe:
     use: TaskUse
     max_memory: int | None = None
     looked: Callable[[int], None] = lambda _: None
+    asks_of: Callable[[str], bool] = lambda _: True
     seen: dict[Hashable, np.ndarray | None] = field(default_factory=dict)
 
     def values(self, pair: PromptPair) -> np.ndarray | None:
@@ -250,6 +253,8 @@ def _in_space(probe: Probe, budget: int, seed: int) -> PromptPair | None:
 
     def broken(draft: Draft) -> bool:
         (pair,) = encode(task, tokens, [draft])
+        if not probe.asks_of(pair.stratum):
+            return False
         room = probe.room(pair)
         if room is not None:
             target(-room)
@@ -269,7 +274,7 @@ def _in_file(probe: Probe, budget: int) -> PromptPair | None:
     """The shortest prompt of a prompt file that breaks the property."""
     use = replace(probe.use, prompts=budget)
     pairs = make_data(probe.circuit, use, probe.model, every=True).pairs
-    broken = [pair for pair in pairs if probe.breaks(pair)]
+    broken = [pair for pair in pairs if probe.asks_of(pair.stratum) and probe.breaks(pair)]
     return min(broken, key=lambda pair: len(pair.clean_tokens), default=None)
 
 

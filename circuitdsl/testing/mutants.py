@@ -2,9 +2,11 @@
 
 Operators, each an edit of a piece of syntax where it stands:
 
-* a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP for another);
-* a member is dropped from a group;
+* a head of a group, or one named in a claim, is swapped for one of its layer outside the circuit (an MLP or a residual
+  stream for that of another layer);
+* a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
+* a node is dropped from a path, whose neighbours are joined;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
@@ -26,8 +28,10 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
 
-#: (a head or MLP as it is written) -> one outside the circuit, None where there is none
-Outsider = Callable[[s.Head | s.Mlp], str | None]
+#: (a node as it is written) -> one outside the circuit, None where there is none
+Outsider = Callable[[s.Head | s.Mlp | s.Resid], str | None]
+#: what such a node is called
+_CALLED = {s.Head: "head", s.Mlp: "MLP", s.Resid: "stream"}
 #: (a position as it is written) -> another place, None where there is none
 Elsewhere = Callable[[s.Place], str | None]
 #: what is replaced, by which text, and what that is called
@@ -60,10 +64,10 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
     for statement in _lines(file.statements):
         edits: list[Edit] = []
         if isinstance(statement, s.Group) and not statement.outside:
-            edits += _of_group(statement, outsider)
+            edits += _of_group(statement, outsider, shape[0])
         claim = claims.get(statement.span.line)
-        if claim and isinstance(statement, s.EdgeClaim | s.Expect):
-            edits += _of_claim(statement, claim, outsider, elsewhere)
+        if claim and claim.expected_to_fail is None and isinstance(statement, s.EdgeClaim | s.PathClaim | s.Expect):
+            edits += _of_claim(statement, claim, outsider, elsewhere, shape[0])
         found += [_mutant(file.text, *edit) for edit in edits]
     return found
 
@@ -88,27 +92,42 @@ def _mutant(text: str, span: Span, new: str, what: str) -> Mutant:
 # --- groups -----------------------------------------------------------------------------------------
 
 
-def _of_group(group: s.Group, outsider: Outsider) -> Iterator[Edit]:
+def _of_group(group: s.Group, outsider: Outsider, layers: int) -> Iterator[Edit]:
     for node in s.walk(group.members):
-        if isinstance(node, s.Head | s.Mlp) and (other := outsider(node)):
+        if isinstance(node, s.Head | s.Mlp | s.Resid) and (other := outsider(node)):
             yield node.span, other, "member swapped"
+        yield from _of_set(node, layers)
     members = group.members.members if isinstance(group.members, s.Items) else ()
     if len(members) > 1:
         yield from ((member.span, "", "member dropped") for member in members)
+
+
+def _of_set(node: s.Syntax, layers: int) -> Iterator[Edit]:
+    """What is said of many nodes at once: of another layer, and without what is taken away."""
+    if isinstance(node, s.Layer) and layers > 1:
+        yield node.span, f"{(node.layer + 1) % layers}.*", "layer swapped"
+    if isinstance(node, s.Sum):
+        before = node.operands[0]
+        for sign, operand in zip(node.signs[1:], node.operands[1:], strict=True):
+            if sign == "-":
+                yield Span(*before.span[2:], *operand.span[2:]), "", "subtraction dropped"
+            before = operand
 
 
 def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
     inside = {node for circuit in circuits for group in circuit.groups if not group.outside for node in group.nodes}
     layers, heads = shape
 
-    def other(node: s.Head | s.Mlp) -> str | None:
+    def other(node: s.Head | s.Mlp | s.Resid) -> str | None:
         rng = random.Random(f"{node.layer}.{getattr(node, 'head', '')}/{node.span.line}")
         if isinstance(node, s.Head):
             own, mates = Node("head", node.layer, node.head), [Node("head", node.layer, i) for i in range(heads)]
-        else:
+        elif isinstance(node, s.Mlp):
             own, mates = Node("mlp", node.layer), [Node("mlp", layer) for layer in range(layers)]
+        else:
+            own, mates = Node("resid", node.layer), [Node("resid", layer + 1) for layer in range(layers)]
         free = [str(mate) for mate in mates if mate not in inside and mate != own]
-        return rng.choice(free) if free and node.index is None else None
+        return rng.choice(free) if free and getattr(node, "index", None) is None else None
 
     return other
 
@@ -119,19 +138,30 @@ _NEXT = {"q": "k", "k": "v", "v": "k"}
 
 
 def _of_claim(
-    statement: s.EdgeClaim | s.Expect, claim: Claim, outsider: Outsider, elsewhere: Elsewhere
+    statement: s.EdgeClaim | s.PathClaim | s.Expect,
+    claim: Claim,
+    outsider: Outsider,
+    elsewhere: Elsewhere,
+    layers: int,
 ) -> Iterator[Edit]:
+    about: s.Edge | s.Path | s.Measurement
+    match statement:
+        case s.EdgeClaim(edge=about) | s.PathClaim(path=about) | s.Expect(measurement=about):
+            pass
     if not _says_absence(claim):
-        about = statement.edge if isinstance(statement, s.EdgeClaim) else statement.measurement
-        yield from _of_subject(about, outsider, elsewhere)
-    if isinstance(statement, s.EdgeClaim) and not statement.claim:
-        end = statement.edge.span
+        yield from _of_subject(about, outsider, elsewhere, layers)
+        if isinstance(about, s.Path) and len(about.hops) > 2:
+            yield from ((hop.span, "", "arrow dropped") for hop in about.hops[:-1])
+    if not isinstance(statement, s.Expect) and not statement.claim:
+        end = about.span
         yield Span(end.end_line, end.end_column, end.end_line, end.end_column), " : negligible", "matters turned"
     for part in statement.claim:
         if isinstance(part, s.PlainClaim):
             yield part.span, *_TURNED[part.word]
         elif isinstance(part, s.Bound):
             yield from _of_relation(part.relation, signed=True)
+    if statement.where is not None:
+        yield statement.where.span, "", "strata dropped"
     if isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 
@@ -146,17 +176,19 @@ def _says_absence(claim: Claim) -> bool:
     return not claim.measurement.level and bool(claim.tests) and all(zero)
 
 
-def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere) -> Iterator[Edit]:
+def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere, layers: int) -> Iterator[Edit]:
     for node in s.walk(about):
         match node:
-            case s.Head() | s.Mlp():
+            case s.Head() | s.Mlp() | s.Resid():
                 if other := outsider(node):
-                    yield node.span, other, "head swapped" if isinstance(node, s.Head) else "MLP swapped"
+                    yield node.span, other, f"{_CALLED[type(node)]} swapped"
             case s.WithPort(port=port):
                 yield port.span, f".{_NEXT[port.text]}", "input changed"
             case s.Place():
                 if place := elsewhere(node):
                     yield node.span, place, "position changed"
+            case _:
+                yield from _of_set(node, layers)
 
 
 #: for each word of a claim, its opposite, and what is changed

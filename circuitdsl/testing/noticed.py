@@ -90,7 +90,9 @@ class Cases:
     def __init__(self, spec: Spec, circuit: Circuit, shape: ModelShape) -> None:
         self.circuit, self.shape = circuit, shape
         self.file, _ = parse(spec.text, spec.path)
-        self.resolved = resolver(spec.path, spec.model, spec.allow_outside)
+        self.resolved = resolver(
+            spec.path, spec.model, spec.allow_outside, shape=spec.shape, prompt_files=spec.prompt_files
+        )
         claims = [claim for each in spec.circuits for claim in each.claims]
         self.known = {claim.line: claim for claim in claims if not claim.measurement.of_whole}
         self.plans: list[ClaimPlan] = []
@@ -109,7 +111,16 @@ class Cases:
     def _number(self, found: ClaimPlan) -> int:
         """The number of a plan; plans that are measured and tested alike have one."""
         claim = found.claim
-        key = (found.task, found.parts, found.extremes, claim.tests, claim.margin, claim.each, claim.under)
+        key = (
+            found.task,
+            found.parts,
+            found.extremes,
+            claim.tests,
+            claim.margin,
+            claim.each,
+            claim.under,
+            claim.strata,
+        )
         if key not in self._numbers:
             self._numbers[key] = len(self.plans)
             self.plans.append(replace(found, members=()))  # these are not measured beside a joint patch
@@ -271,4 +282,4 @@ def _as_claimed(evidence: Evidence) -> Evidence:
 
 def _said(claim: Claim) -> tuple[object, ...]:
     """What a claim asks for, whatever its wording."""
-    return claim.measurement.subject, claim.tests, claim.each, claim.margin, claim.under
+    return claim.measurement.subject, claim.tests, claim.each, claim.margin, claim.under, claim.strata

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from circuitdsl.circuit.paths import prompt_files
 from circuitdsl.errors import UserError
 from circuitdsl.limits import positive, seed
 from circuitdsl.visible import harmless, line, visible
@@ -37,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--circ-device", default="auto", choices=("auto", "cpu", "cuda"), help="where models run")
     group.addoption("--circ-prompts", type=positive, metavar="N", help="prompts per task at most")
     group.addoption("--circ-seed", type=seed, metavar="N", help="seed of the prompts, instead of the specs'")
+    group.addoption(
+        "--circ-task", action="append", default=[], metavar="NAME=FILE", help="take the prompts of a task from a file"
+    )
     group.addoption("--circ-allow-outside", action="store_true", help="let specs name prompt files elsewhere")
     group.addoption("--circ-allow-undecided", action="store_true", help="skip undecided claims, rather than fail them")
 
@@ -60,10 +64,10 @@ class SpecWarning(pytest.PytestWarning):
 
 
 class ClaimFailed(Exception):
-    """A claim does not hold."""
+    """A claim does not hold, or holds and was not to."""
 
     def __init__(self, result: ClaimResult) -> None:
-        super().__init__(line(f"{result.verdict}: {result.reason}"))
+        super().__init__(line(f"{result.spoken}: {result.why}"))
         self.result = result
 
 
@@ -89,8 +93,9 @@ class CircFile(pytest.File):
         from circuitdsl.language.diagnostics import foremost, render, render_foremost
 
         try:
-            model = self.config.getoption("--circ-model")
-            spec = load(self.path, model, allow_outside=self.config.getoption("--circ-allow-outside"))
+            option = self.config.getoption
+            model, files = option("--circ-model"), prompt_files(option("--circ-task"))
+            spec = load(self.path, model, allow_outside=option("--circ-allow-outside"), prompt_files=files)
             wrong = [d for d in spec.diagnostics if d.severity == "error"]
             if wrong:
                 raise self.CollectError(harmless(render_foremost(wrong, spec.text, spec.path)))
@@ -191,9 +196,11 @@ class ClaimItem(pytest.Item):
             result = self.run.result(self)
         except _Skip as reason:
             pytest.skip(str(reason))
-        if result.verdict == "undecided" and self.config.getoption("--circ-allow-undecided"):
+        if result.outcome == "expected":
+            pytest.xfail(line(f"{result.expected_to_fail} ({result.verdict}: {result.reason})"))
+        if result.outcome == "undecided" and self.config.getoption("--circ-allow-undecided"):
             pytest.skip(f"undecided: {result.reason}")
-        if result.verdict != "holds":
+        if result.outcome != "holds":
             raise ClaimFailed(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -205,7 +212,7 @@ class ClaimItem(pytest.Item):
 
             result = error.result
             on = f" on {result.task}" if result.task else ""
-            lines = (result.statement, f"{result.verdict}{on}: {result.reason}")
+            lines = (result.statement, f"{result.spoken}{on}: {result.why}")
             more = (*member_lines(result), *result.notes, *([f"cited: {result.citation}"] if result.citation else []))
             return Failure((*map(line, lines), *(f"  {line(said)}" for said in more)), where)
         if isinstance(error, UserError):

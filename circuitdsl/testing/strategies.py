@@ -156,7 +156,9 @@ entries = _several(st.one_of(options, values), 0)
 
 nodes = st.one_of(
     _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
+    _node(s.Layer, SMALL),
     _node(s.Mlp, SMALL, _maybe(SMALL)),
+    _node(s.Resid, SMALL),
     _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
     _node(s.GroupRef, NAMES),
 )
@@ -184,6 +186,7 @@ places = st.one_of(_node(s.Place, POSITIONS, st.integers(-12, 12)), st.just(s.Pl
 ats = _node(s.At, _several(places))
 protocols = _node(s.Protocol, st.booleans())
 edges = _node(s.Edge, sets, sets, _maybe(ats), _maybe(protocols))
+paths = _node(s.Path, sets, _several(_node(s.Hop, sets, _maybe(ats))))
 arrows = _node(s.PlaceArrow, places, places)
 
 # --- measurements and claims ----------------------------------------------------------------------
@@ -197,11 +200,14 @@ claims = _several(
     st.one_of(
         _node(s.PlainClaim, st.sampled_from(("matters", "negligible", "lowers", "raises"))),
         _node(s.Bound, st.sampled_from(("effect", "delta")), relations),
-        _node(s.Stronger, edges),
+        _node(s.Stronger, edges | paths),
     )
 )
 argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
-arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, argument_edges)
+of_weights = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
+tails = {"where": _maybe(_node(s.Where, _several(texts))), **of_weights}
+nodes_at = _node(s.NodesAt, sets, _node(s.At, _several(places, 1, 1)))
+arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, nodes_at, argument_edges)
 measurements = _node(
     s.Measurement,
     _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
@@ -210,10 +216,16 @@ measurements = _node(
 maybe_claims = st.one_of(st.just(()), claims)
 #: `expect MEASUREMENT RELATION` or `expect MEASUREMENT : CLAIM`, or neither
 expectations = st.one_of(
+    _node(s.Expect, measurements, relations, st.just(()), _maybe(words), **tails),
+    _node(s.Expect, measurements, st.none(), maybe_claims, _maybe(words), **tails),
+)
+expected = _several(expectations)
+#: what a role or a property asks for, which is no claim
+checks = st.one_of(
     _node(s.Expect, measurements, relations, st.just(()), _maybe(words), citation=_maybe(texts)),
     _node(s.Expect, measurements, st.none(), maybe_claims, _maybe(words), citation=_maybe(texts)),
 )
-expected = _several(expectations)
+asked = _several(checks)
 
 # --- statements -----------------------------------------------------------------------------------
 
@@ -236,11 +248,12 @@ groups = _node(
     _several(words | st.just(s.Word(START, "none")), 0, 1),
     st.booleans(),
 )
-edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), citation=_maybe(texts))
+path_claims = _node(s.PathClaim, st.booleans(), paths, maybe_claims, _maybe(words), **tails)
+edge_claims = _node(s.EdgeClaim, st.booleans(), edges, maybe_claims, _maybe(words), **tails)
 aparts = _node(s.Apart, words, numbers().filter(lambda number: number.text[0] not in "+-"))
 compositions = _node(s.Composition, words, _maybe(words), relations)
-channels = _node(s.Channel, st.booleans(), sets, sets, _maybe(aparts), _several(compositions), citation=_maybe(texts))
-traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), citation=_maybe(texts))
+channels = _node(s.Channel, st.booleans(), sets, sets, _maybe(aparts), _several(compositions), **of_weights)
+traces = _node(s.Trace, sets, _several(places), _several(places), sets, _maybe(ats), **tails)
 verbs: SearchStrategy[s.Statement] = st.one_of(
     _node(s.SetAttention, measurements, st.one_of(numbers(("%",)), words)),
     _node(s.Scale, sets, numbers()),
@@ -249,21 +262,31 @@ verbs: SearchStrategy[s.Statement] = st.one_of(
 )
 #: `property "…" for 99% of prompts`, or of every one
 properties = st.one_of(
-    _node(s.Property, texts, numbers(), st.just(s.Word(START, "prompts")), block=expected),
-    _node(s.Property, texts, st.none(), st.none(), block=expected),
+    _node(s.Property, texts, numbers(), st.just(s.Word(START, "prompts")), block=asked),
+    _node(s.Property, texts, st.none(), st.none(), block=asked),
 )
 conditions: SearchStrategy[s.Statement] = st.one_of(
-    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, block=expected)
+    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, _maybe(ats), block=expected)
 )
 blocks: SearchStrategy[s.Statement] = st.one_of(
     conditions,
-    _node(s.Role, words, _maybe(texts), block=_several(st.one_of(expectations, conditions))),
+    _node(s.Role, words, _maybe(texts), block=_several(st.one_of(checks, _node(s.WhenPatched, edges, block=asked)))),
     _node(s.Intervention, words, _maybe(texts), block=_several(st.one_of(verbs, expectations))),
     properties,
     _node(s.Compare, words, words, block=expected),
 )
 statements: SearchStrategy[s.Statement] = st.one_of(
-    *(_node(s.Circuit, words, _maybe(texts)), headers, groups, edge_claims, expectations, channels, traces, blocks)
+    *(
+        _node(s.Circuit, words, _maybe(texts)),
+        headers,
+        groups,
+        edge_claims,
+        path_claims,
+        expectations,
+        channels,
+        traces,
+        blocks,
+    )
 )
 
 

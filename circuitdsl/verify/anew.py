@@ -24,7 +24,7 @@ from circuitdsl.engine.workers import each_group, measuring
 from circuitdsl.garbage import give_back
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.requests import Request, kept_for
-from circuitdsl.models.writers import neurons
+from circuitdsl.models.writers import kept_if_named
 from circuitdsl.verify.measure import Done, Series, of_prompts, present
 
 
@@ -135,14 +135,14 @@ def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:
         runs = engine.run(prompts.model, clean, corrupt, kept=kept)
     if not means:
         return runs
-    terms, stratum = mean_terms_of(prompts, runs.length, neurons(kept.clean))
+    terms, stratum = mean_terms_of(prompts, runs.length, kept_if_named(kept.clean))
     return runs.with_means(terms, torch.as_tensor(stratum[part]))
 
 
 def mean_terms_of(prompts: Prompts, length: int, watched: Sequence[Node] = ()) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     made: dict[str, tuple[Terms, Array]] = prompts.once(("means", length), dict)
-    if "terms" not in made or not set(watched) <= made["terms"][0].neurons.keys():
+    if "terms" not in made or not set(watched) <= made["terms"][0].kept.keys():
         known = [pair for pair in prompts.reference if len(pair.corrupt_tokens) == length]
         names, codes = np.unique([pair.stratum for pair in known], return_inverse=True)
         tokens = tokens_of(known, "corrupt_tokens")

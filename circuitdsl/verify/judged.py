@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def verify_without_model(
 
 
 def in_order(circuit: Circuit, claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
-    """Results in the order of the spec's claims."""
+    """Results in the order of the spec's claims, each with why it is expected to fail."""
     place = {claim.id: i for i, claim in enumerate(circuit.claims)}
-    return tuple(sorted(claims, key=lambda found: place[found.id]))
+    ordered = sorted(claims, key=lambda found: place[found.id])
+    return tuple(replace(each, expected_to_fail=circuit.claims[place[each.id]].expected_to_fail) for each in ordered)

@@ -75,7 +75,8 @@ def asked(circuit: Circuit, claim: Claim) -> str:
     under = claim.under.effect if claim.under else None
     model = circuit.model.name if circuit.model else ""
     said = (claim.measurement, claim.tests, claim.each, claim.margin, under, tasks, model, circuit.metric, whole)
-    return sha256(repr(_plain(said)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    strata = (claim.strata,) if claim.strata else ()
+    return sha256(repr(_plain((*said, *strata))).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _changed(circuit: Circuit, use: TaskUse) -> int:

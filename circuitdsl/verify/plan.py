@@ -12,7 +12,7 @@ from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan, Part
-from circuitdsl.measurements.requests import edge_request
+from circuitdsl.measurements.requests import patch_request
 from circuitdsl.models.model import Model
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
 
 
 def _rivals(claim: Claim, part: Part) -> Iterator[Part]:
-    """A part for each edge that it is compared with, and one for the claim's other tests."""
+    """A part for each edge or path that it is compared with, and one for the claim's other tests."""
     rest = tuple(test for test in claim.tests if not isinstance(test, Stronger))
     if rest:
         yield replace(part, tests=rest)
     for test in claim.tests:
         if isinstance(test, Stronger):
-            yield replace(part, null=(), rival=edge_request(test.patch.members, test.patch), tests=(test,))
+            yield replace(part, null=(), rival=patch_request(test.patch), tests=(test,))

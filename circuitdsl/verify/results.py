@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from circuitdsl.circuit.changes import Member
+from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Circuit, Claim, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Stronger
 from circuitdsl.circuit.nodes import LOGITS, Position
@@ -51,7 +51,7 @@ FULL_PROMPTS = 64
 #: an effect with its plain 95 % interval
 Effect = tuple[float | None, Interval | None]
 #: a pair of a claim's edge that was measured by itself
-Alone = tuple[Member, Series, Sample, Effect]
+Alone = tuple[Member | Chain, Series, Sample, Effect]
 
 
 def claim_results(decided: Sequence[tuple[Collected, Decision]]) -> list[ClaimResult]:
@@ -80,7 +80,7 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> Claim
         task=plan.task or None,
         verdict=decision.verdict,
         reason=_reason(plan, decision),
-        protocol=kind.protocol_of(plan),
+        protocol=kind.protocol_of(plan) | ({"strata": ", ".join(claim.strata)} if claim.strata else {}),
         measured=measured(own, decision),
         null=Null(null.percentile, null.size) if null else None,
         members=_members(own, decision, pairs),
@@ -190,7 +190,9 @@ def _members(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> tupl
     return tuple(_member(*each, judged.get(str(each[0]), ())) for each in pairs)
 
 
-def _member(pair: Member, found: Series, sample: Sample, effect: Effect, judged: Sequence[Decision]) -> MemberResult:
+def _member(
+    pair: Member | Chain, found: Series, sample: Sample, effect: Effect, judged: Sequence[Decision]
+) -> MemberResult:
     (value, ci), changed = effect, bool(found.changed.any())
     worst = min(judged, key=lambda part: WORST_FIRST.index(part.verdict)) if judged else None
     reason = f"{pair}: {worst.reason}" if worst else ("" if changed else "the corruption does not change it")

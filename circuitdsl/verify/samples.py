@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from circuitdsl.brief import quoted
 from circuitdsl.engine.prompts import Prompts, gap
+from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MISSED
@@ -15,7 +17,7 @@ from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured
 from circuitdsl.verify.early_looks import free
-from circuitdsl.verify.measure import Series, having
+from circuitdsl.verify.measure import Series, by_prompts, having
 
 #: where the number of sequences of random tokens is fixed
 NO_MORE = "no more are drawn"
@@ -60,6 +62,7 @@ class Collected:
         By default there is one look, as for a claim whose numbers are there on all prompts anyway.
         """
         indices, everything = having(prompts, plan.requests), (len(prompts.pairs),)
+        indices = indices[asked_of(prompts.strata, plan)[indices]]
         counts = [int(np.count_nonzero(indices < n)) for n in (everything if free(plan) else looks or everything)]
         sizes = dict.fromkeys(n for n in counts if n == counts[-1] or n >= FIRST_LOOK)
         return cls(plan, prompts, Looks(tuple(sizes) if counts[-1] else (1,)), indices, templates)
@@ -70,13 +73,45 @@ class Collected:
 
     def sample(self, part: Part) -> Sample:
         """The sample of a part on the prompts measured so far."""
-        return sample_of(self.prompts, part, self.series)
+        chosen = asked_of(self.prompts.strata, self.plan) if self.plan.claim.strata else None
+        return sample_of(self.prompts, part, self.series, chosen)
 
 
-def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
+def asked_of(strata: np.ndarray, plan: ClaimPlan) -> np.ndarray:
+    """On which prompts a claim is checked, by the strata of all [prompts]."""
+    if not plan.claim.strata:
+        return np.ones(len(strata), bool)
+    asked = {name: plan.claim.asks_of(name) for name in dict.fromkeys(strata.tolist())}
+    return np.asarray([asked[name] for name in strata.tolist()], bool)
+
+
+def by_strata(
+    strata: np.ndarray, asked: Iterable[tuple[ClaimPlan, Sequence[Request]]], indices: np.ndarray
+) -> list[tuple[np.ndarray, list[Request]]]:
+    """What some claims ask of some prompts, as (prompts, requests): each request once, where some claim asks for it."""
+    where: dict[Request, np.ndarray] = {}
+    for plan, requests in asked:
+        mine = asked_of(strata, plan)[indices]
+        for request in requests:
+            where[request] = where[request] | mine if request in where else mine
+    return by_prompts((indices[mine], [request]) for request, mine in where.items())
+
+
+def no_stratum(prompts: Prompts, plan: ClaimPlan) -> str:
+    """That a name of a stratum is that of none; empty where each has prompts."""
+    there = sorted(set(prompts.strata.tolist()))
+    for name in plan.claim.strata:
+        if not any(replace(plan.claim, strata=(name,)).asks_of(stratum) for stratum in there):
+            named = listing(map(quoted, there)) if any(there) else "none of a name"
+            return f"no stratum of {plan.task} is called {quoted(name)} (it has {named})"
+    return ""
+
+
+def sample_of(prompts: Prompts, part: Part, found: Found, chosen: np.ndarray | None = None) -> Sample:
     """The sample of a part on the prompts measured so far, all of which have its positions.
 
-    With a base it is the paired differences from it, and for patches the gap beside them.
+    With a base it is the paired differences from it, and for patches the gap beside them. `chosen` are the prompts of
+    the strata that the claim is about, where it names some.
     """
     series, request = found[part.request], part.request
     figure = request.figure(prompts.metric)
@@ -90,7 +125,7 @@ def sample_of(prompts: Prompts, part: Part, found: Found) -> Sample:
         hits=figure.hits,
         label=part.label,
         range=(figure.low, figure.high),
-        size=gap(prompts, figure.scale) if figure.scale else figure.size,
+        size=gap(prompts, figure.scale, chosen) if figure.scale else figure.size,
         most=None if there is None else len(strata) * max(there, taken) // taken,
         limit=f"the prompt file has {'no more' if there == taken else there}" if prompts.data.from_file else NO_MORE,
     )

@@ -6,7 +6,7 @@ The command line, `Spec.verify` and the pytest plugin all go through it. Nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
-from circuitdsl.circuit.shapes import place_of
+from circuitdsl.circuit.shapes import ModelShape, place_of
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.garbage import rarely_collected
 from circuitdsl.limits import memory_of, prompts_of, seed_of
@@ -136,6 +136,8 @@ class Session(AbstractContextManager["Session"]):
         meter: entered while a circuit is measured; gives what to call as `progress`, or None.
         warn: called with a sentence where the cache cannot be used; by default it is a Python warning.
         device_map: `balanced` or `auto`: models are laid over all GPUs, some layers on each; None for one device.
+        prompt_files: by the names of tasks, files whose prompts take the place of those that specs name. Every spec
+            must have these tasks.
 
     Raises:
         UserError: an argument is out of range.
@@ -149,6 +151,8 @@ class Session(AbstractContextManager["Session"]):
     discover = _Verb("circuitdsl.discover.discover", "drafted")
     scores = _Verb("circuitdsl.discover.scoring", "scored")
     curves = _Verb("circuitdsl.discover.curve", "curves")
+    dictionaries = _Verb("circuitdsl.discover.features", "described")
+    sweep = _Verb("circuitdsl.discover.sweep", "swept")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
     falsify = _Verb("circuitdsl.testing.falsify", "searches")
@@ -169,6 +173,7 @@ class Session(AbstractContextManager["Session"]):
         meter: Callable[[], AbstractContextManager[Progress | None]] | None = None,
         warn: Callable[[str], None] | None = None,
         device_map: str | None = None,
+        prompt_files: Mapping[str, str | Path] | None = None,
     ) -> None:
         if progress is not None and not callable(progress):
             raise UsageError(f"progress = {progress!r} is nothing that can be called")
@@ -186,6 +191,7 @@ class Session(AbstractContextManager["Session"]):
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.device_map = device_map
+        self.prompt_files = {task: str(file) for task, file in (prompt_files or {}).items()}
         self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn
         #: opens a model in another way, given a circuit, and the model's name, place and revision
@@ -212,21 +218,30 @@ class Session(AbstractContextManager["Session"]):
 
         return Store(default_path(), warn=self.warn) if self.cache else None
 
+    @cached_property
+    def shape(self) -> ModelShape | None:
+        """The size of the session's model, where that is loaded."""
+        from circuitdsl.verify.plan import shape_of
+
+        return shape_of(self.own) if self.own else None
+
     def spec(self, given: Spec | str | Path, circuit: str | None = None) -> Spec:
         """A spec that can be verified, resolved for the session's model; with a name, that circuit of it alone.
 
         Raises:
             SpecError: the spec has errors; the message lists them.
-            UserError: there is no such spec or circuit, or a prompt file has errors.
+            UserError: there is no such spec, circuit or task, or a prompt file has errors.
         """
         from circuitdsl.api import SpecError, check_prompt_files, load, loads
         from circuitdsl.language.diagnostics import render_foremost
 
-        allow = self.allow_outside
-        found = load(given, self.name, allow_outside=allow) if isinstance(given, str | Path) else given
-        if self.name is not None and found.model != self.name:
-            names = {one.name for one in found.circuits}
-            found = loads(found.text, found.path, self.name, allow_outside=found.allow_outside)
+        read = partial(load, model=self.name, allow_outside=self.allow_outside, shape=self.shape)
+        found = read(given) if isinstance(given, str | Path) else given
+        files = self.prompt_files or found.prompt_files
+        model, shape = (found.model, found.shape) if self.name is None else (self.name, self.shape)
+        if (model, shape, files) != (found.model, found.shape, found.prompt_files):
+            names, allow = {one.name for one in found.circuits}, found.allow_outside
+            found = loads(found.text, found.path, model, allow_outside=allow, shape=shape, prompt_files=files)
             found = replace(found, circuits=tuple(one for one in found.circuits if one.name in names))
         if not found.ok:
             raise SpecError(render_foremost(found.diagnostics, found.text, found.path))
@@ -381,7 +396,8 @@ class Session(AbstractContextManager["Session"]):
                 if simplest and any(failing) and not report.interrupted:
                     with_simplest = import_module("circuitdsl.testing.falsify").with_simplest  # imports Hypothesis
                     report = with_simplest(report, circuit, self.model_of(circuit))
-                if self.store and self.store.folder:
+                instead = any(use.instead for use in circuit.tasks)  # verdicts on other prompts than those of the spec
+                if self.store and self.store.folder and not instead:
                     remember(circuit, report, self.store.folder)
                 yield report
                 if report.interrupted:  # a user who stops one run does not want the next to begin

@@ -24,6 +24,7 @@ from circuitdsl.errors import UserError
 from circuitdsl.installed import version
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.plan import RANDOM, ClaimPlan
+from circuitdsl.measurements.requests import Request
 from circuitdsl.models.model import Model, as_model
 from circuitdsl.report.numbers import value
 from circuitdsl.report.report import ClaimResult, MeasurementResult, ModelInfo, Report, SpecInfo, TaskResult
@@ -35,13 +36,13 @@ from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks, free
 from circuitdsl.verify.judged import in_order, wanted
-from circuitdsl.verify.measure import Done, by_prompts, measure, trouble
+from circuitdsl.verify.measure import Done, Series, by_prompts, measure, trouble
 from circuitdsl.verify.more import on_more_prompts
 from circuitdsl.verify.plan import plan, shape_of
 from circuitdsl.verify.prompts import random_prompts
 from circuitdsl.verify.properties import Tested, family_size, sample_name
 from circuitdsl.verify.results import claim_results, full
-from circuitdsl.verify.samples import Collected
+from circuitdsl.verify.samples import Collected, by_strata, no_stratum
 from circuitdsl.verify.session import Options, Session
 from circuitdsl.verify.store import Store
 from circuitdsl.verify.weigh import draws_more, unless_untested, weigh_nulls, weigh_plan
@@ -88,7 +89,7 @@ def verify(
         The report. Ctrl-C ends the run early; what was measured by then is reported.
 
     Raises:
-        UserError: a task has too few templates to speak of others.
+        UserError: a task has too few templates to speak of others, or the circuit is of a model of another size.
     """
     options, model = options or Options(), as_model(model)
     if options.templates:
@@ -100,6 +101,10 @@ def verify(
         options = replace(options, early_stop=False)
     start = time.perf_counter()
     shape = shape_of(model)
+    if circuit.counted not in (None, (shape.n_layers, shape.n_heads)):
+        raise UserError(
+            "`all` and `L.*` in this spec were counted in a model of another size", hint="load the spec for this model"
+        )
     claims = wanted(circuit, options.claims)
     chosen = {claim.id for claim in claims if options.ids is None or claim.id in options.ids}
     every = plan(circuit, shape)
@@ -246,7 +251,10 @@ def _measure_task(
     Those whose numbers are there on all prompts anyway are weighed once.
     """
     for member in members:
-        if why := trouble(prompts, member.plan.task, member.plan.requests, member.indices):
+        why = no_stratum(prompts, member.plan)
+        if member.templates and not why and (few := len(set(prompts.strata[member.indices]))) < FEWEST_STRATA:
+            why = f"--generalise templates needs {FEWEST_STRATA} strata, and these are {few}"
+        if why := why or trouble(prompts, member.plan.task, member.plan.requests, member.indices):
             member.evidence, member.settled = member.broken(why), True
     _measure_nulls([member for member in members if not member.settled], prompts, family, options, add)
     steps = [(0, len(prompts.pairs), True), *((a, b, False) for a, b in pairwise((0, *looks)))]
@@ -264,13 +272,16 @@ def _measure_task(
 
 def _measure_look(pending: list[Collected], prompts: Prompts, indices: np.ndarray, add: Done) -> None:
     """Measure what is still open on more prompts; each claim keeps the prompts that have all of its positions."""
-    found = measure(prompts, [request for member in pending for request in member.plan.asked], indices, add)
+    wanted = by_strata(prompts.strata, ((member.plan, member.plan.asked) for member in pending), indices)
+    found: dict[Request, Series] = {}
+    for some, requests in wanted:
+        found |= measure(prompts, requests, some, add)
     for member in pending:
-        keep = np.isin(indices, member.indices)
         series = dict(member.series)
         for request in member.plan.asked:
-            old, more = series.get(request), found[request].only(keep)
-            series[request] = more if old is None else old.extended(more)
+            if here := found.get(request):
+                old, more = series.get(request), here.only(np.isin(here.indices, member.indices))
+                series[request] = more if old is None else old.extended(more)
         member.series = series  # all at once: an interruption leaves every request on the same prompts
 
 
@@ -305,6 +316,7 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         bos=prompts.data.bos,
         repeats=prompts.data.repeats,
         chat_sha256=prompts.data.chat,
+        instead=use.instead,
         answers=answers,
         distractors=distractors,
         notes=notes_on(prompts, use),

@@ -65,7 +65,7 @@ def watch(
     session.keep_prompts()
     last: Reports | None = None
     while True:
-        start, files = time.perf_counter(), files_of(specs)
+        start, files = time.perf_counter(), files_of(specs) | set(map(Path, session.prompt_files.values()))
         before = stamps(files)
         try:
             reports = Reports(session.reports(specs, **how))

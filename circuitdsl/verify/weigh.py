@@ -13,7 +13,7 @@ from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import Part
-from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, Request, TermRequest, replaced
+from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, PathRequest, Request, TermRequest, replaced
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.reasons import too_few
@@ -77,7 +77,10 @@ def _why_unchanged(member: Collected, part: Part) -> str:
         return f"{request.intervention.name} changes nothing of what the model does on these prompts"
     patches = [patch for request in part.requests for patch in request.patches]
     found = measure(member.prompts, patches, member.indices) if len(patches) > 1 else {}
-    terms = replaced(next((patch for patch in patches if found and not found[patch].changed.any()), patches[0]))
+    patch = next((patch for patch in patches if found and not found[patch].changed.any()), patches[0])
+    terms = replaced(patch)
+    if isinstance(patch, PathRequest) and any(member.series[term].changed.any() for term in terms):
+        return "on these prompts a node of the path is read before the change comes to it, so that nothing arrives"
     return said(terms) + instead(terms, member.prompts)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from circuitdsl.circuit.criteria import NULL_PROMPTS
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.engine.along_paths import mlp_positions
 from circuitdsl.engine.batch_index import Plan, Where, all_names
 from circuitdsl.engine.batch_index import plan as sorted_out
 from circuitdsl.engine.batches import entries
@@ -46,6 +47,7 @@ from circuitdsl.verify.held import PlannedPrompts
 from circuitdsl.verify.measure import by_prompts
 from circuitdsl.verify.portions import portions
 from circuitdsl.verify.prompts import MEAN_PROMPTS
+from circuitdsl.verify.samples import asked_of, by_strata
 
 #: bytes of libraries that measuring and weighing import (scipy is half of them), and of records
 BASE = 30_000_000
@@ -172,18 +174,21 @@ def _task_work(
     patches = [request for request in requests if request.scored]
     looks = early_looks(plans, data.pairs, prompts.model, prompts.device, early_stop)
     # the nulls' patches, on the first prompts of each claim that has a null; the same prompts go together
-    nulls = by_prompts((prompts.having(p.requests)[:NULL_PROMPTS], p.null_requests) for p in plans)
+    strata = np.asarray([pair.stratum for pair in data.pairs])
+    having = [(mine := prompts.having(p.requests))[asked_of(strata, p)[mine]] for p in plans]
+    nulls = by_prompts((mine[:NULL_PROMPTS], p.null_requests) for mine, p in zip(having, plans, strict=True))
     first = [_measuring(prompts, own, indices) for indices, own in nulls]
     start = sum(first, _scoring(prompts))
     if any(request.uses_means for request in patches):
         count = max(MEAN_PROMPTS, len(data.pairs))
         start += Work(run_tokens=round(count * float(np.mean(lengths))), passes=-(-count // CHUNK))
-    each_look = [(everything[a:b], requests) for a, b in zip((0, *looks), looks, strict=False)]
-    steps, calls = [_measuring(prompts, own, indices) for indices, own in each_look], [*nulls, *each_look]
+    spans = [everything[a:b] for a, b in zip((0, *looks), looks, strict=False)]
+    each_look = [by_strata(strata, [(p, _as_run(p.requests, metric)) for p in plans], span) for span in spans]
+    steps = [sum((_measuring(prompts, own, indices) for indices, own in each), Work()) for each in each_look]
+    calls = [*nulls, *(one for each in each_look for one in each)]
     before = sum(_portions(prompts, own, indices) for indices, own in nulls)
-    each_asked = [p.asked for p in plans]
-    every = list(dict.fromkeys(request for asked in each_asked for request in asked))
-    cut = [_portions(prompts, every, span) for span, _ in each_look]
+    asked = [(p, p.asked) for p in plans]
+    cut = [sum(_portions(prompts, own, some) for some, own in by_strata(strata, asked, span)) for span in spans]
     found = TaskWork(
         task=name,
         prompts=len(data.pairs),
@@ -207,8 +212,8 @@ def _task_work(
     if known is None:
         return found
     # on what the first look measures, and on what it does not know
-    there = (asked for asked, p in zip(each_asked, plans, strict=True) if len(prompts.having(p.requests)))
-    groups = by_prompts((everything[: looks[0]], asked) for asked in there)
+    there = [one for one, mine in zip(asked, having, strict=True) if len(mine)]
+    groups = by_strata(strata, there, everything[: looks[0]])
     measured = [(ids, [r for r in own if r.needs_runs]) for ids, own in (*nulls, *groups)]
     lacking = [(ids, list(_unknown(own, ids, known.get(name)))) for ids, own in measured]
     return replace(
@@ -328,6 +333,7 @@ def _patching(
         for mlp in (Node("mlp", layer) for layer in range(model.n_layers)):
             if route.first < mlp.stage(model.parallel) < max(stages):
                 flow += int((passing(where, route, mlp) & points).sum())
+    flow += mlp_positions(plans, where)
     alike, count = {one.shape: one for one in plans}, Counter(one.shape for one in plans)
     distinct = list(alike.values())
     batches = [

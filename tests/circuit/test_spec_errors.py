@@ -61,6 +61,7 @@ WITHOUT = {
     "E093": "circuit x\ntask ioi\nheads mover = 9.9 at END outside\n",
     "E091": "circuit x\nheads mover = 9.9 at END\n",
     "E062": "circuit x\n",
+    "E063": "circuit x\ntask ioi\n",
     "W003": "circuit x\ntask ioi\nheads mover = 9.9 at END\n",
 }
 

@@ -133,6 +133,7 @@ def test_scores_become_a_spec_and_the_spec_the_same_edges(folder: Path, capsys) 
     line = "discover --task ioi --method attribution_ig --prompts 32 --seed 5"
     assert run(f"{line} --scores scores.json") == 0
     assert run("import scores.json --top 40 -o draft.circ") == 0
+    assert "on no way from the embedding to the logits" in capsys.readouterr().err
     assert run("export draft.circ -o out.json") == 0
     scored, out = read(folder / "scores.json"), read(folder / "out.json")
     assert (out.kept == scored.top(40, absolute=True)).all() and out.kept.any()
@@ -149,18 +150,33 @@ def test_scores_become_a_spec_and_the_spec_the_same_edges(folder: Path, capsys) 
     assert [one["name"] for one in made["circuits"]] == ["scores.json", "out.json"]
     cpr = made["circuits"][0]["cpr"]
     assert cpr["interval"][0] < cpr["value"] < cpr["interval"][1] and len(made["circuits"][0]["curve"]) == len(SHARES)
-    assert "scores.json" in (folder / "both.svg").read_text()
+    assert "scores.json" in (folder / "both.svg").read_text() and made["notes"] == []
+    assert run("score scores.json --task ioi --prompts 16 --seed 5 -o curves.json --memory 100MB") == 0
+    assert "scored on prompts of seed 5 too" in capsys.readouterr().out
+    assert json.loads((folder / "curves.json").read_text())["circuits"][0]["name"] == "scores.json"
+    assert run("score scores.json --task ioi --prompts 256 --memory 20MB") == 3
+    assert "give fewer --prompts" in capsys.readouterr().err
 
 
 def test_nodes_alone_are_scored_and_imported(folder: Path, capsys) -> None:
     cfg = {"n_layers": 4, "n_heads": 8, "parallel_attn_mlp": False}
-    nodes = {"input": {"score": 9.0}, "a0.h3": {"score": 3.0}, "m1": {"score": -2.0}, "a1.h1": {"score": 0.1}}
+    nodes = {
+        "input": {"score": 9.0},
+        "a0.h3": {"score": 3.0},
+        "m1": {"score": -2.0},
+        "a1.h1": {"score": 0.1},
+        "m3": {"score": float("nan")},
+    }
     (folder / "nodes.json").write_text(json.dumps({"cfg": cfg, "nodes": nodes, "edges": {}}))
     found = read(folder / "nodes.json")
     names = [f"{sender} -> {to}" for (sender, to), kept in zip(found.graph.edges, found.top(2), strict=True) if kept]
     assert "embed -> 0.3.v" in names and "0.3 -> logits" in names
     assert run("import nodes.json --threshold 1 --task ioi --model pocket -o nodes.circ") == 0
     assert "embed -> m1" in (folder / "nodes.circ").read_text()
+    assert run("import nodes.json --top 2 --task nowhere --model pocket") == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert run("import nodes.json --top 2 --task ioi --model gpt2") == 2
+    assert "gpt2 is a model of 12 layers of 12 heads" in capsys.readouterr().err
     assert run("score nodes.json --task ioi --prompts 16") == 0
     assert "CPR" in capsys.readouterr().out
 
@@ -185,6 +201,10 @@ WRONG = {
         "the score of m0->m1 is nan; a score is a finite number",
     ),
     "nothing": ({"cfg": CFG, "nodes": {}, "edges": {}}, "neither edges nor nodes have a score"),
+    "zeros": (
+        {"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"score": 0}}},
+        "every score is 0, so that none comes first",
+    ),
     "no scores": ({"cfg": CFG, "nodes": {}, "edges": {"m0->m1": {"in_graph": True}}}, "none comes first"),
     "a pickle": (b"PK\x03\x04 and so on", "which may run a program when it is read"),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import strategies as st
 
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
 from tests.engine.reference import nodes
-from tests.engine.small_models import neurons
+from tests.engine.small_models import neurons, streams
 
 NAMES = ("A", "B", "END", "*")
 
@@ -32,22 +34,26 @@ def senders(model: Transformer, receiver: Node) -> list[Node]:
 
 
 @st.composite
-def edges(draw: st.DrawFn, model: Transformer) -> Edge:
+def edges(draw: st.DrawFn, model: Transformer, more: Sequence[Node] = ()) -> Edge:
     receiver = draw(st.sampled_from(inputs(model)) | st.just(Input(LOGITS, "in")))
-    sender = draw(st.sampled_from(senders(model, receiver.node)))
+    early = [node for node in more if node.stage(model.parallel) < receiver.node.stage(model.parallel)]
+    of_more = [st.sampled_from(early)] if early else []
+    sender = draw(st.one_of(st.sampled_from(senders(model, receiver.node)), *of_more))
     names = ("END", "*") if receiver.node == LOGITS else NAMES
     return Edge(sender, receiver, Position(draw(st.sampled_from(names))))
 
 
-def sites(model: Transformer) -> st.SearchStrategy[Site]:
-    return st.builds(Site, st.sampled_from([*nodes(model)[:-1], *parts(model)]), st.sampled_from(NAMES).map(Position))
+def sites(model: Transformer, more: Sequence[Node] = ()) -> st.SearchStrategy[Site]:
+    drawn = [st.sampled_from(list(some)) for some in ([*nodes(model)[:-1], *parts(model)], more) if some]
+    return st.builds(Site, st.one_of(drawn), st.sampled_from(NAMES).map(Position))
 
 
 def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
     """One edge, several, knock-outs, or both at once; direct or via MLPs; noise or denoise."""
-    one = st.frozensets(edges(model), min_size=1, max_size=1)
-    many = st.frozensets(edges(model), min_size=2, max_size=10)
-    out = st.frozensets(sites(model), min_size=1, max_size=3)
+    some_edges = edges(model, streams(model))
+    one = st.frozensets(some_edges, min_size=1, max_size=1)
+    many = st.frozensets(some_edges, min_size=2, max_size=10)
+    out = st.frozensets(sites(model, streams(model)), min_size=1, max_size=3)
     none: st.SearchStrategy = st.just(frozenset())
     return st.one_of(
         *(

@@ -7,6 +7,7 @@ terms. It shares no code with the fast path but the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
@@ -86,11 +87,12 @@ def _patched(
     parts = [node for node in writers if node.is_part]
     other = terms_of(model, corrupt, parts)
     plain = terms_of(model, clean, parts)
+    value = {"corrupt": other, "mean": means}.get(experiment.ablate)
     now: RunTerms = {}
     held = {(edge.receiver.node, pos) for edge in experiment.edges for pos in at[edge.position]}
     held |= {(site.node, pos) for site in experiment.sites for pos in at[site.position]}
 
-    def replace(node: Node, pos: int, value: RunTerms | None) -> None:
+    def replace(node: Node, pos: int) -> None:
         """Exchange what a node writes at a token, and the neurons with their MLP."""
         new = torch.zeros_like(now[node.whole]) if value is None else share(model, value, node)
         now[node.whole][pos] += new[pos] - share(model, now, node)[pos]
@@ -98,11 +100,22 @@ def _patched(
             if node.kind == "mlp" and node in (part, part.whole):
                 now[part][pos] = 0 if value is None else value[part][pos]
 
+    def seen_by(reader: Node) -> RunTerms:
+        """The terms that a node may read: those in a residual stream are replaced with it, the lowest stream first."""
+        terms = {node: term.clone() for node, term in now.items()}
+        streams = [site for site in sorted(experiment.sites) if site.node.kind == "resid"]
+        for site in [each for each in streams if each.node.stage(model.parallel) < reader.stage(model.parallel)]:
+            for node, pos in product(terms, at[site.position]):
+                if site.node.holds(node):
+                    terms[node][pos] = 0 if value is None else value[node][pos]
+        return terms
+
     def read(node: Node, port: str) -> Float[Tensor, "T d"]:
-        resid = residual(model, now, node)
+        terms = seen_by(node)
+        resid = residual(model, terms, node)
         edges = [edge for edge in experiment.edges if (edge.receiver.node, edge.receiver.port) == (node, port)]
         for sender, pos in _pairs(edges, at):
-            resid[pos] += share(model, other, sender)[pos] - share(model, now, sender)[pos]
+            resid[pos] += share(model, other, sender)[pos] - share(model, terms, sender)[pos]
         if experiment.via_mlps and edges:
             resid += mediated(model, plain, other, node, _pairs(edges, at), held)
         return resid
@@ -112,14 +125,18 @@ def _patched(
         now |= {part: neuron(model, part, read) for part in parts if part.kind == "mlp" and part.whole in stage}
         for site in sorted(experiment.sites, key=lambda site: not site.node.is_part):
             if site.node.whole in stage:
-                value = {"corrupt": other, "mean": means}.get(experiment.ablate)
                 for pos in at[site.position]:
-                    replace(site.node, pos, value)
-    return read, now
+                    replace(site.node, pos)
+    return read, seen_by(LOGITS)
 
 
 def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
-    """What a node writes, or what a part of one does: a component along its singular direction, as norms read it."""
+    """What a node writes, or what a part of one does: a component along its singular direction, as norms read it.
+
+    Of a residual stream it is the sum of all terms in it.
+    """
+    if node.kind == "resid":
+        return torch.stack([term for each, term in terms.items() if node.holds(each) and not each.is_part]).sum(dim=0)
     if node.kind != "head" or not node.is_part:
         return terms[node]
     block = model.blocks[node.layer]
@@ -145,9 +162,13 @@ def neuron(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:
 
 
 def _pairs(edges: list[Edge], at: Mapping[Position, set[int]]) -> set[tuple[Node, int]]:
-    """The (sender, token) pairs of the edges into one input; a part goes with its whole where that is patched too."""
+    """The (sender, token) pairs of the edges into one input; a part goes with its whole where that is patched too.
+
+    So does a term with a residual stream in which it is.
+    """
     pairs = {(edge.sender, pos) for edge in edges for pos in at[edge.position]}
-    return {(node, pos) for node, pos in pairs if not node.is_part or (node.whole, pos) not in pairs}
+    alone = {(node, pos) for node, pos in pairs if not node.is_part or (node.whole, pos) not in pairs}
+    return {(node, pos) for node, pos in alone if not any(s.holds(node) and pos == there for s, there in pairs)}
 
 
 def stages(model: Transformer) -> list[list[Node]]:
@@ -278,17 +299,34 @@ def mediated(
 ) -> Float[Tensor, "T d"]:
     """What MLPs add to the change that a receiver sees when its senders change and attention is frozen to clean.
 
-    MLPs and neurons at the tokens in `held` are frozen as well: they are patched or knocked out themselves.
+    MLPs and neurons at the tokens in `held` are frozen as well: they are patched or knocked out themselves. Where a
+    residual stream is, what reads it sees nothing of what changed before.
     """
     frozen: RunTerms = {}
+    streams = {(node, pos) for node, pos in held if node.kind == "resid"}
+
+    def seen_by(reader: Node) -> Float[Tensor, "T d"]:
+        terms = {node: term.clone() for node, term in frozen.items()}
+        for stream, pos in streams:
+            if stream.stage(model.parallel) < reader.stage(model.parallel):
+                for node in terms:
+                    if stream.holds(node):
+                        terms[node][pos] = clean[node][pos]
+        return residual(model, terms, reader)
+
+    def goes_on(sender: Node, pos: int) -> bool:
+        """Whether what a sender writes is not replaced on its way."""
+        early = (s for s, there in streams if there == pos and s.stage(model.parallel) < receiver.stage(model.parallel))
+        return not any(stream == sender or stream.holds(sender) for stream in early)
+
     for node in nodes(model)[:-1]:
         term = clean[node].clone()
         if node.kind == "mlp":
             block = model.blocks[node.layer]
-            term = block.mlp(block.mlp_norm(residual(model, frozen, node)))
+            term = block.mlp(block.mlp_norm(seen_by(node)))
 
             def frozen_read(reader: Node, port: str) -> Float[Tensor, "T d"]:
-                return residual(model, frozen, reader)
+                return seen_by(reader)
 
             for part, pos in held - pairs:
                 if part.is_part and part.whole == node:
@@ -297,7 +335,7 @@ def mediated(
                 if whole == node:
                     term[pos] = clean[node][pos]
         for sender, pos in pairs:
-            if sender == node:
+            if sender == node or sender.holds(node):
                 term[pos] = other[node][pos]
             elif sender.whole == node:
                 own_term = share(model, clean, sender)
@@ -305,8 +343,10 @@ def mediated(
                     own_term = neuron(model, sender, frozen_read)
                 term[pos] += share(model, other, sender)[pos] - own_term[pos]
         frozen[node] = term
-    change = residual(model, frozen, receiver) - residual(model, clean, receiver)
+    change = seen_by(receiver) - residual(model, clean, receiver)
     own = torch.zeros_like(change)
-    for sender, pos in pairs:
+    senders = {(s, pos) for s, pos in pairs if s.kind != "resid"}
+    senders |= {(node, pos) for node in clean for s, pos in pairs if s.holds(node) and not node.is_part}
+    for sender, pos in [pair for pair in senders if goes_on(*pair)]:
         own[pos] += share(model, other, sender)[pos] - share(model, clean, sender)[pos]
     return change - own

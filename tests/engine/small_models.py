@@ -87,7 +87,7 @@ class Case:
             self,
             clean=clean,
             corrupt=corrupt,
-            runs=run(self.model, clean, corrupt, neurons(self.model)),
+            runs=run(self.model, clean, corrupt, only_named(self.model)),
             positions=positions,
         )
 
@@ -123,7 +123,17 @@ def make_case(model: Transformer, seed: int = 0, length: int = LENGTH) -> Case:
         Position("B"): torch.tensor([[4, 2], [3, -1], [-1, -1]]),
         Position("END"): torch.full((PROMPTS, 1), length - 1),
     }
-    return Case(model, clean, corrupt, run(model, clean, corrupt, neurons(model)), positions)
+    return Case(model, clean, corrupt, run(model, clean, corrupt, only_named(model)), positions)
+
+
+def only_named(model: Transformer) -> list[Node]:
+    """What runs keep only where it is named."""
+    return [*neurons(model), *streams(model)]
+
+
+def streams(model: Transformer) -> list[Node]:
+    """The residual stream as it enters every layer but the first, and the final norm."""
+    return [Node("resid", layer + 1) for layer in range(model.n_layers)]
 
 
 def neurons(model: Transformer) -> list[Node]:

@@ -20,7 +20,7 @@ from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
-from tests.engine.small_models import NUMBERED, Case, make_case, neurons, save_random
+from tests.engine.small_models import NUMBERED, Case, make_case, only_named, save_random
 from tests.far_device import FAR, FarDevice, far_device, sent
 
 SOME = (*NUMBERED, "granite", "glm4")
@@ -50,7 +50,7 @@ CIRCUITS = [
 
 def with_means(case: Case) -> Case:
     stratum = torch.tensor([0, 1, 0])
-    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    means = mean_terms(case.model, case.corrupt, stratum, 2, only_named(case.model))
     runs = case.runs.with_means(means, stratum)
     return Case(case.model, case.clean, case.corrupt, runs, case.positions)
 

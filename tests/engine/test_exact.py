@@ -36,6 +36,7 @@ from tests.engine.small_models import (
     Case,
     make_case,
     neurons,
+    only_named,
     save_random,
 )
 
@@ -51,7 +52,7 @@ drawn = settings(
 def with_means(case: Case) -> tuple[Case, dict[int, reference.RunTerms]]:
     """The case with means over two strata, and the same means by brute force."""
     stratum = torch.tensor([0, 1, 0])
-    means = mean_terms(case.model, case.corrupt, stratum, 2, neurons(case.model))
+    means = mean_terms(case.model, case.corrupt, stratum, 2, only_named(case.model))
     each = [reference.terms_of(case.model, tokens, neurons(case.model)) for tokens in case.corrupt]
     slow = {}
     for i in range(len(case.clean)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from circuitdsl.engine.runs import baseline, run
 from circuitdsl.models.parts import PORTS, Transformer
 from tests.drawing import examples
 from tests.engine.random_experiments import experiments, inputs, senders
-from tests.engine.small_models import Case, make_case, neurons
+from tests.engine.small_models import Case, make_case, only_named
 
 CLOSE = 2e-5
 quick = settings(
@@ -39,7 +40,7 @@ def logits(case: Case, *experiments: Experiment, **options) -> torch.Tensor:  # 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
 def test_patching_with_the_same_run_changes_nothing(family: str, random_model: Callable) -> None:
     case = make_case(random_model(family))
-    runs = run(case.model, case.clean, case.clean, neurons(case.model))
+    runs = run(case.model, case.clean, case.clean, only_named(case.model))
     same = Case(case.model, case.clean, case.clean, runs, case.positions)
     clean = baseline(case.model, case.runs.clean, case.vocabulary)
 
@@ -80,6 +81,26 @@ def test_every_sender_of_an_input_replaces_the_input(case: Case) -> None:
 def test_knocking_out_embed_everywhere_gives_the_corrupt_run(case: Case) -> None:
     (out,) = logits(case, Experiment(sites=frozenset([Site(Node("embed"), EVERYWHERE)])))
     assert (out - baseline(case.model, case.runs.corrupt, case.vocabulary)).abs().max() < CLOSE
+
+
+def test_a_stream_is_all_terms_in_it(case: Case) -> None:
+    """As a sender all nodes before its layer; before the first layer it is the embedding; all of it the other run."""
+    last, corrupt = case.model.n_layers, baseline(case.model, case.runs.corrupt, case.vocabulary)
+    reader = Input(Node("head", last - 1, 1), "v")
+    for at in (Position("A"), EVERYWHERE):
+        every = frozenset(
+            Edge(sender, reader, at) for sender in senders(case.model, reader.node) if sender.known_after < last - 1
+        )
+        alone = frozenset([Edge(Node("resid", last - 1), reader, at)])
+        for via in (False, True):
+            together, stream, both = logits(case, *(Experiment(e, via_mlps=via) for e in (every, alone, every | alone)))
+            assert (together - stream).abs().max() < CLOSE * 5
+            assert (both - stream).abs().max() < CLOSE * 5
+    for layer in range(1, last + 1):
+        whole = Experiment(sites=frozenset([Site(Node("resid", layer), EVERYWHERE)]))
+        noise, denoise = logits(case, whole, replace(whole, direction="denoise"))
+        assert (noise - corrupt).abs().max() < CLOSE
+        assert (denoise - baseline(case.model, case.runs.clean, case.vocabulary)).abs().max() < CLOSE
 
 
 def test_via_mlps_is_direct_where_no_mlp_lies_between(gpt2: Case) -> None:

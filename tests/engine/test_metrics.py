@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -93,3 +94,49 @@ def test_against_corrupt_needs_a_corrupt_answer() -> None:
     silent = tuple(PromptPair(p.clean_tokens, p.corrupt_tokens, p.answers, p.distractors, {}, "s") for p in PAIRS)
     with pytest.raises(UserError, match="corrupt prompts that ask for something else"):
         scorer(Metric("logit_diff", (("against", "corrupt"),)), silent)
+
+
+def test_prob_logit_and_rank() -> None:
+    """The best answers are 3.0, before 2.5 and 1.0, and 1.5, behind 4.0 and 2.0."""
+    p, q = softmax(0), softmax(1)
+    assert score(Metric("prob")) == pytest.approx([p[0] + p[1], q[4]])
+    assert score(Metric("logit")) == pytest.approx([2.0, 1.5])
+    assert score(Metric("rank")) == [1.0, 3.0]
+    assert [score(Metric("accuracy", (("top", str(k)),))) for k in (1, 2, 3, 5)] == [[1, 0], [1, 0], [1, 1], [1, 1]]
+    assert score(Metric("accuracy", (("top", "1"),))) == score(Metric("accuracy", (("argmax", ""),)))
+
+
+def test_a_tie_counts_against_a_rank_and_other_answers_do_not() -> None:
+    rows = torch.tensor([[2.0, 2.0, 2.0, 1.0, 0.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]])
+    found = scorer(Metric("rank"), PAIRS).score(rows, torch.arange(2))
+    assert found.tolist() == [3.0, 6.0]
+    hits = scorer(Metric("accuracy", (("top", "5"),)), PAIRS).score(rows, torch.arange(2))
+    assert hits.tolist() == [1.0, 0.0]
+
+
+def test_a_rank_ends_at_a_hundred() -> None:
+    rows = torch.zeros(2, 500)
+    rows[:, 400:] = 1.0
+    rows[0, 0] = 2.0
+    assert scorer(Metric("rank"), PAIRS).score(rows, torch.arange(2)).tolist() == [1.0, 100.0]
+
+
+@pytest.mark.parametrize("name", ["rank", "prob", "logit"])
+def test_nan_stays_nan(name: str) -> None:
+    found = scorer(Metric(name), PAIRS)
+    rows = torch.full((2, 6), math.nan)
+    assert all(math.isnan(v) for v in found.score(rows, torch.arange(2)).tolist())
+
+
+@pytest.mark.parametrize("top", [1, 2, 3, 5, 6])
+def test_chance_of_being_among_the_first(top: int) -> None:
+    """Every set of that many tokens is as likely: counted one by one."""
+    drawn = list(itertools.combinations(range(6), top))
+    expected = [sum(bool(set(some) & set(pair.answers)) for some in drawn) / len(drawn) for pair in PAIRS]
+    assert score(Metric(CHANCE + "accuracy", (("top", str(top)),))) == pytest.approx(expected)
+
+
+def test_more_than_all_tokens_are_refused() -> None:
+    """Every answer is among all tokens, so that the claim would say nothing."""
+    with pytest.raises(UserError, match="the model has 6 tokens"):
+        score(Metric("accuracy", (("top", "6"),)))

@@ -37,7 +37,7 @@ task other = ioi(corrupt = flip, prompts = 16)
 heads suppressor = 0.3 0.5 at END role mover
 heads mover = 2.4 2.5 at END
 each embed -> suppressor.v at S2 : effect <= -15% "TITLE"
-suppressor -> mover.q at END : negligible
+suppressor -> mover.q at END : negligible expected to fail "TITLE"
 expect accuracy >= 99% on ioi
 expect attention(mover, END -> IO) >= 95%
 channel 0.3 -> 2.5.v : composition z >= 1

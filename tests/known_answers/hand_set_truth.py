@@ -147,5 +147,10 @@ def run(
         node = Node("mlp", layer)
         seen = patched(resid, node, "in")
         resid = resid + written(node, block.mlp(block.mlp_norm(resid if seen is None else seen)))
+        for site in experiment.sites:
+            if site.node == Node("resid", layer + 1):
+                biases = torch.stack([block.attn.o.bias for block in model.blocks[: layer + 1]]).sum(dim=0)
+                there = torch.stack([other[writer] for writer in terms]).sum(dim=0) + biases
+                resid = resid + masks[site.position] * (there - resid)
     seen = patched(resid, LOGITS, "in")
     return Run(terms, (resid if seen is None else seen)[:, -1], patterns)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.nodes import Position, Site
+from circuitdsl.circuit.nodes import Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.report.report import Report
 from circuitdsl.verify.properties import sample_name
@@ -23,6 +23,9 @@ model "{{model}}"
 task known = file("known.jsonl", prompts = {N})
 heads mover = 2.3 2.4 at END
 """
+
+
+STREAMS = tuple((f"resid{layer} at {at}", layer, at) for layer in (1, 2, 3) for at in ("IO", "END"))
 
 
 @pytest.fixture
@@ -90,6 +93,25 @@ intervention idle
   expect logit_diff falls by >= 0.5
 """
     assert verdicts(chain, text) == ["holds", "fails", "fails", "fails"]
+
+
+# --- the residual stream ---------------------------------------------------------------------------
+
+
+def test_a_residual_stream_is_all_that_was_written_before(chain: Population) -> None:
+    """By brute force over the population; at END the last stream is all that the logits read."""
+    sites = {name: frozenset({Site(Node("resid", layer), Position(at))}) for name, layer, at in STREAMS}
+    text = "".join(f"expect knockout(resid{layer} at {at}) : delta <= 100\n" for _, layer, at in STREAMS)
+    text += "expect knockout(resid4 at END) : effect in [-102%, -98%]\nexpect knockout(resid4 at END) : raises\n"
+    text += "expect knockout(resid2 at IO) : lowers\nexpect knockout(resid3 at IO) : negligible\n"
+    text += "expect knockout(resid3 at IO) : lowers\nexpect knockout(resid1 at IO) : negligible\n"
+    text += "resid2 -> mover.v at IO : lowers\nresid2 -> mover.v at IO : raises\nresid2 -> mover.v at IO : matters\n"
+    report, picked = run(chain, text), draw_indices(len(chain.data.pairs), N, SEED)
+    for (name, _, _), claim in zip(STREAMS, report.claims, strict=False):
+        truth = (chain.brute.logit_diffs(Experiment(sites=sites[name])) - chain.clean)[picked]
+        assert claim.measured and claim.measured.delta == pytest.approx(truth[: claim.measured.n].mean(), abs=1e-4)
+    found = [claim.verdict for claim in report.claims[len(STREAMS) :]]
+    assert found == ["holds", "fails", "holds", "holds", "fails", "fails", "holds", "fails", "holds"]
 
 
 # --- groups whose members cancel -------------------------------------------------------------------

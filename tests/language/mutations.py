@@ -32,10 +32,13 @@ FIXTURES = HERE.parent / "fixtures"
 TASKS = {
     "ioi": TaskShape("ioi", dict.fromkeys(("END", "IO", "S1", "S2"), ""), {"abc": ""}, {}, {"S2": frozenset({"S1"})})
 }
-NODES = "mover ioi 9.9 0.10 m3 8.6[2] END S1+1 -> : , ( ) [ ] + - * = >= <= 5% -0.5 .q .k abc file"
+NODES = "mover ioi all 9.* 9.9 0.10 m3 8.6[2] END S1+1 -> : , ( ) [ ] + - * = >= <= 5% -0.5 .q .k abc file"
 ODD = (
     "points", '"text"', '"open', "#", "→", "−", "≥", "“x”", "@", "\n", "\n  ", "\t", "\u00a0", "\r\n", "\0", "é", "𝟘",
     "\u2028", "\x85", "\ufeff", "٣", "\r", "\x0c", "1e999", "9" * 400, "each each", "at *",
+    'where stratum "A*"', "where stratum", 'where stratum "A", "", "B"', 'expected to fail "why"', "expected to fail",
+    "expected to",
+    "all - mover", "0.* - 0.*", "all + 9.*", "(all - 3.*).q",
 )  # fmt: skip
 WORDS = [*sorted(KEYWORDS), *NODES.split(" "), *ODD]
 NESTS = ("(", "[", '"', "#", "\n", "\n    ", "+ ", "(9.9 ", "- (", "when a is knocked out\n  ", ": lowers and ", "9.9 ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuitdsl.language.diagnostics import Diagnostic, Sink, Span, ordered, pieces, render, render_all, suggest
-from circuitdsl.language.lexer import KEYWORDS, STATEMENTS, logical_lines
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT, STATEMENTS, logical_lines
 from circuitdsl.language.parse import decode, parse, read_source
 from circuitdsl.language.tables import GRAMMAR, build
 
@@ -63,9 +63,10 @@ def test_every_keyword_is_a_terminal_of_the_grammar_and_a_word() -> None:
         if line.startswith("%declare") and "NAME" not in line and "ARROW" not in line
         for name in line.split()[1:]
     }
-    assert declared == {keyword.upper() for keyword in KEYWORDS}
+    soft = {keyword.upper() for keyword in (*SOFT, *IN_PHRASES)}
+    assert declared == {keyword.upper() for keyword in KEYWORDS} | soft
     word = {symbol.name for rule in build(None).rules if rule.origin.name == "word" for symbol in rule.expansion}
-    assert word == declared | {"NAME", "POSITION", "MLP"}
+    assert word == declared - soft | {"NAME", "POSITION", "MLP", "RESID"}
     assert STATEMENTS < KEYWORDS
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import KEYWORDS
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT
 from circuitdsl.lsp.colours import colours
 from circuitdsl.lsp.completion import complete
 from circuitdsl.lsp.document import Document, read
@@ -31,7 +31,7 @@ task ioi(corrupt = abc)
 heads mover = 2.4 2.5 at END
 """
 POSITIONS = ["IO", "S1", "S2", "PLACE", "OBJECT", "ANSWER", "DISTRACTOR", "END"]
-HEADS = [f"{layer}.{head}" for layer in range(4) for head in range(8)]
+HEADS = [f"{layer}.{head}" for layer in range(4) for head in ("*", *range(8))]
 CLAIMS = ["delta", "effect", "lowers", "matters", "negligible", "raises", "stronger"]
 
 
@@ -63,11 +63,11 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
         ("expect knockout(mover, ablate = ", ["corrupt", "mean", "zero"]),
         ("expect faithfulness(", ["keep = ", "ablate = ", "positions = ", "form = "]),
         ("expect faithfulness(keep = ", ["nodes", "edges"]),
-        ("expect accuracy(", ["argmax"]),
+        ("expect accuracy(", ["argmax", "top = "]),
         ("expect accuracy >= 3% on ", ["ioi"]),
-        ("mover -> 3.", [f"3.{head}" for head in range(8)]),
+        ("mover -> 3.", ["3.*", *(f"3.{head}" for head in range(8))]),
         ("mover -> 3.1.", ["3.1.q", "3.1.k", "3.1.v"]),
-        ("mover -> logits ", ["at", "direct", "on", "via", ":"]),
+        ("mover -> logits ", ["at", "direct", "on", "via", "expected to fail", "where stratum", ":"]),
         ("mover -> logits at ", [*POSITIONS, "*"]),
         ("mover -> logits at END : ", CLAIMS),
         ("when mover is ", ["knocked"]),
@@ -79,7 +79,7 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
         ("intervention x\n  set ", ["attention"]),
         ("intervention x\n  replace mover with ", ["corrupt", "mean", "zero"]),
         ("heads x = 2.4 at END role b", ["backup_mover"]),
-        ("heads x = 2.", [f"2.{head}" for head in range(8)]),
+        ("heads x = 2.", ["2.*", *(f"2.{head}" for head in range(8))]),
         ("task ", ["ioi", "colored_objects", "greater_than", "induction", "laundry_list"]),
         ("task x = f", ["file"]),
         ("task ioi(", ["corrupt = ", "prompts = ", "seed = ", "bos = ", "order = "]),
@@ -99,11 +99,11 @@ def test_what_may_stand_at_a_place(line: str, texts: list[str]) -> None:
 
 
 def test_heads_are_those_of_the_model() -> None:
-    assert offered("heads x = ") == ["mover", *HEADS]
-    assert [text for text in offered("mlps x = ") if text != "mover"] == ["m0", "m1", "m2", "m3"]
+    assert offered("heads x = ") == ["mover", "all", *HEADS]
+    assert [text for text in offered("mlps x = ") if text != "mover"] == ["all", "m0", "m1", "m2", "m3"]
     xl = BASE.replace("pocket", "gpt2-xl")
-    assert offered("heads x = ", xl) == ["mover"]  # too many to list
-    assert offered("heads x = 47.", xl) == [f"47.{head}" for head in range(25)]
+    assert offered("heads x = ", xl) == ["mover", "all"]  # too many to list
+    assert offered("heads x = 47.", xl) == ["47.*", *(f"47.{head}" for head in range(25))]
     assert offered("heads x = 48.", xl) == []
 
 
@@ -128,7 +128,7 @@ def test_every_measurement_and_metric_is_offered_and_explained() -> None:
 
 
 def test_every_keyword_is_explained() -> None:
-    assert set(KEYWORD_SAYS) == KEYWORDS
+    assert set(KEYWORD_SAYS) == KEYWORDS | SOFT.keys() | IN_PHRASES
 
 
 # --- quick fixes ----------------------------------------------------------------------------------

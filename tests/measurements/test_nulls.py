@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -135,3 +136,22 @@ def test_nulls_do_not_depend_on_the_hash_seed() -> None:
 def drawn() -> list[str]:
     mixed = group(edge("0.1", "2.1", "q", END), Edge(Node("mlp", 0), Input(head("2.1"), "q"), END))
     return [str(e) for r in null_of(mixed) for e in r.edges]
+
+
+def test_the_null_of_a_stream_is_made_of_as_many_nodes_of_the_same_kinds() -> None:
+    """A stream that the spec claims takes none of its nodes out of the nulls of others."""
+    mine = Edge(Node("resid", 2), Input(head("3.1"), "q"), END)
+    kinds = {"embed": 1, "mlp": 2, "head": 16}
+    null = null_of(group(mine))
+    assert len(null) == 40
+    for request in null:
+        assert Counter(edge.sender.kind for edge in request.edges) == kinds
+        assert {edge.receiver.node.layer for edge in request.edges} == {3}
+    other = group(Edge(head("1.1"), Input(head("3.1"), "q"), END))
+    assert null_of(other, group(mine)) == null_of(other)
+
+
+def test_a_knocked_out_stream_is_compared_with_those_of_other_layers() -> None:
+    sites = (Site(Node("resid", 2), END),)
+    null = null_of(NodeEffect(NodePatch(sites)))
+    assert sorted(site.node.layer for request in null for site in request.sites) == [1, 3, 4]

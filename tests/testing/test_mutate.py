@@ -51,6 +51,22 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            'suppressor -> logits at END : lowers where stratum "ABBA*"',
+            [
+                ("sign turned", 'suppressor -> logits at END : raises where stratum "ABBA*"'),
+                ("strata dropped", "suppressor -> logits at END : lowers"),
+            ],
+        ),
+        (
+            "0.* - 0.3 -> logits at END : lowers",
+            [
+                ("subtraction dropped", "0.* -> logits at END : lowers"),
+                ("layer swapped", "1.* - 0.3 -> logits at END : lowers"),
+                ("head swapped", "0.* - 0.7 -> logits at END : lowers"),
+                ("sign turned", "0.* - 0.3 -> logits at END : raises"),
+            ],
+        ),
+        (
             "suppressor -> logits at END : effect <= -10%",
             [
                 ("bound tightened", "suppressor -> logits at END : effect <= -20%"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from xml.etree import ElementTree
 import pytest
 
 from circuitdsl.api import load
+from circuitdsl.models.load import load_tokenizer
+from circuitdsl.tasks.dataset import sample
+from circuitdsl.tasks.registry import TASKS
+from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.testing.plugin import slug
 from tests.conftest import ROOT
 
@@ -48,6 +53,14 @@ def test_every_claim_is_a_test(run) -> None:
     result.stdout.fnmatch_lines(
         ["good.circ::suppressor_to_logits_at_END_lowers PASSED*", "*::expect_accuracy_ge_90pct PASSED*"]
     )
+
+
+def test_a_task_may_have_the_prompts_of_a_file(run, pytester) -> None:
+    tokens = Tokens(load_tokenizer("pocket"), "pocket")
+    records = [pair.record() for pair in sample(TASKS["ioi"], tokens, 40, 7).pairs]
+    (pytester.path / "mine.jsonl").write_text("\n".join(map(json.dumps, records)))
+    run("--circ-task", "ioi=mine.jsonl", good=SPEC.replace("-10%", "90%")).assert_outcomes(passed=3)
+    run("--circ-task", "other=mine.jsonl").stdout.fnmatch_lines(["*good.circ has no task other*"])
 
 
 def test_a_claim_that_does_not_hold_fails_with_its_reason(run, monkeypatch) -> None:
@@ -122,6 +135,14 @@ expect logit_diff >= 5 on ioi
         "several.circ::b-expect_logit_diff_ge_5_on_ioi",
     ]
     run("several.circ").assert_outcomes(passed=4)
+
+
+def test_a_claim_that_is_expected_to_fail_is_an_xfail_and_a_strict_one(run) -> None:
+    gap = SPEC.replace("-10%", '-60% expected to fail "by half"')
+    kept = SPEC.replace("lowers", 'lowers expected to fail "no"')
+    result = run("-v", "-rx", gap=gap, kept=kept.replace("-10%", "-1%"))
+    result.assert_outcomes(passed=4, xfailed=1, failed=1)
+    result.stdout.fnmatch_lines_random(["*by half (fails: *", "*unexpectedly holds on ioi: *; expected to fail: no*"])
 
 
 def test_undecided_fails_unless_it_is_allowed(run) -> None:

@@ -55,6 +55,7 @@ def measured(circuit, pocket):
         "task ioi(prompts = 40)\ntask flip = ioi(corrupt = flip, prompts = 33)\n0.6 -> m2 at END via mlps : lowers",
         "task ioi(prompts = 40)\nheads a = 0.6 2.5 at *\nexpect denoise(a) : effect >= 1%\nexpect knockout(a) : lowers",
         "task ioi(prompts = 40)\nheads a = 0.6 0.3 at END\nexpect faithfulness >= 0%\nexpect sufficiency >= 0%",
+        "task ioi(prompts = 40)\npath 0.6 -> m1 at END -> 2.5.q at END\npath each 0.6 -> 2.5.q at END -> m3 at END",
         "task ioi(prompts = 40)\nheads a = 1.3 at PLACE\nexpect knockout(a) : matters",
     ],
 )

@@ -9,9 +9,11 @@ import numpy as np
 
 from circuitdsl.circuit.nodes import Ablation, Node, Position
 from circuitdsl.engine import runs as engine
+from circuitdsl.engine.along_paths import lets_through
+from circuitdsl.engine.batch_index import Where
 from circuitdsl.engine.positions import token_indices
 from circuitdsl.engine.prompts import Array, Batch, Numbers
-from circuitdsl.measurements.requests import PatchRequest, Request, TermRequest
+from circuitdsl.measurements.requests import PatchRequest, PathRequest, Request, TermRequest
 
 
 def read(batch: Batch, requests: Sequence[TermRequest]) -> Mapping[Request, Numbers]:
@@ -22,12 +24,22 @@ def read(batch: Batch, requests: Sequence[TermRequest]) -> Mapping[Request, Numb
 
 
 def changed_by(batch: Batch, requests: Sequence[Request]) -> Mapping[Request, Array]:
-    """On which prompts every patch of a request changes some term; each term is compared once."""
+    """On which prompts every patch of a request changes some term; each term is compared once.
+
+    The change of a path must come to its end as well.
+    """
     differs = _differs(batch)
 
     @cache
     def change(patch: PatchRequest) -> Array:
-        return np.logical_or.reduce([differs(node, position, patch.ablate) for node, position in patch.writes])
+        found = np.logical_or.reduce([differs(node, position, patch.ablate) for node, position in patch.writes])
+        if isinstance(patch, PathRequest):
+            runs = batch.runs
+            first = engine.first_difference(runs.clean_tokens, runs.corrupt_tokens)
+            found = found & lets_through(
+                batch.model, Where.of(batch.places([patch]), runs.n, runs.length, first), patch.arrows
+            )
+        return found
 
     return {
         request: np.logical_and.reduce([change(patch) for patch in request.patches])

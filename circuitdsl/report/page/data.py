@@ -100,11 +100,11 @@ def _result(
     shown = {
         "c": place,
         "t": task,
-        "v": claim.verdict,
+        "v": claim.outcome,
         "fig": figure(found),
         "ci": interval(found) if found else "",
         "extra": extra(claim),
-        "reason": claim.reason,
+        "reason": claim.why,
         "notes": [*filter(None, protocol), *claim.notes],
         **(_measured(found) if found else {}),
         "members": [_member(each) for each in claim.members] if len(claim.members) > 1 else [],

@@ -6,9 +6,11 @@ const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 const PLACE = new Uint8Array(128);
 [...DIGITS].forEach((digit, i) => (PLACE[digit.charCodeAt(0)] = i));
 
-const VERDICTS = ["fails", "undecided", "error", "holds"];  // the worst first
+const VERDICTS = ["fails", "unexpected", "undecided", "error", "expected", "holds"];  // the worst first
 const SIGNS = {
   holds: "M-2.6 .2L-.7 2.3L2.7-2",
+  expected: "M-2.6-1.3L2.6-1.3M-2.6 1.3L2.6 1.3",
+  unexpected: "M-2.2-2.2L2.2 2.2M2.2-2.2L-2.2 2.2",
   fails: "M-2.2-2.2L2.2 2.2M2.2-2.2L-2.2 2.2",
   undecided: "M-1.7-1.4L-.9-2.8L.9-2.8L1.7-1.4L0 .4L0 1M0 2.8L0 3.2",
   error: "M0-3L0 .6M0 2.7L0 3.1",
@@ -99,7 +101,7 @@ function sign(verdict) {
 }
 
 function verdictOf(verdict) {
-  return h("span", { class: `verdict ${verdict}` }, sign(verdict), verdict);
+  return h("span", { class: `verdict ${verdict}` }, sign(verdict), verdict === "unexpected" ? "unexpectedly holds" : verdict);
 }
 
 /** A token as it can be seen: a dot for a blank, an arrow for a line's end. */

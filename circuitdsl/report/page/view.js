@@ -227,11 +227,11 @@ class View {
   }
 }
 
-const MANY = { holds: "hold", fails: "fail", error: "errors" };
+const MANY = { holds: "hold", fails: "fail", error: "errors", unexpected: "unexpectedly hold" };
 
 /** `1 holds`, `25 hold` */
 function counted(n, verdict) {
-  return `${n} ${n === 1 ? verdict : MANY[verdict] ?? verdict}`;
+  return `${n} ${n === 1 ? (verdict === "unexpected" ? "unexpectedly holds" : verdict) : MANY[verdict] ?? verdict}`;
 }
 
 /** The shared scale of effects, above the strips. */

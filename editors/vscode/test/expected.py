@@ -21,8 +21,9 @@ from circuitdsl.lsp.pieces import Piece, cut
 
 GRAMMAR = Path(__file__).parent.parent / "syntaxes" / "circ.tmLanguage.json"
 OF_KINDS = {
-    "MLP": "constant.other.node.circ", "PORT": "entity.other.attribute-name.input.circ",
-    "STRING": "string.quoted.double.circ", "ARROW": "keyword.operator.arrow.circ",
+    "MLP": "constant.other.node.circ", "LAYER": "constant.other.node.circ",
+    "PORT": "entity.other.attribute-name.input.circ", "STRING": "string.quoted.double.circ",
+    "ARROW": "keyword.operator.arrow.circ",
     "RELATION": "keyword.operator.circ", "EQUALS": "keyword.operator.circ", "PERCENT": "constant.numeric.unit.circ",
     "POSITION": "constant.other.position.circ", "SCIENTIFIC": "constant.numeric.circ",
 }  # fmt: skip
@@ -68,8 +69,12 @@ def _scope(
         return "entity.name.type.circ"
     if piece.text == "points" and piece.span[2:] in numbers:
         return "constant.numeric.unit.circ"
+    if piece.kind == "PATH":
+        return "keyword.control.circ"
     if piece.text in words:
         return words[piece.text]
+    if piece.text == "all":
+        return OF_KINDS["LAYER"]
     if piece.kind == "DECIMAL":
         return "constant.other.node.circ" if piece.span[:2] in heads else "constant.numeric.circ"
     if piece.kind == "INT":

@@ -1,0 +1,63 @@
+"""`sweep`: activation patching of every layer or head at every position, as a heat map."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from circuitdsl.cli.arguments import Verbs, add_circuit, add_outside, add_session, session
+from circuitdsl.cli.files import load_one, output, picture, write
+from circuitdsl.cli.terminal import as_json, present, say
+from circuitdsl.errors import UsageError
+from circuitdsl.limits import positive, seed
+
+#: what a name without a suffix is written as
+SUFFIXES = (".json", ".svg", ".png")
+
+
+def register(verbs: Verbs) -> None:
+    verb = verbs.verb(_sweep, "sweep", "patch every layer or head at every position, and draw the effects")
+    verb.add_argument("spec", nargs="?", help="a .circ file or a shipped spec: its model, task and metric")
+    verb.add_argument("--task", help="a task as in a spec, or a prompt file; of a spec, which of its tasks")
+    verb.add_argument("--over", default="resid", choices=("resid", "heads", "mlps"), help="default: resid")
+    verb.add_argument("--positions", nargs="+", metavar="POS", help="END S1+1 …, all places, or * (default: all names)")
+    verb.add_argument("--denoise", action="store_true", help="put clean terms into the corrupt run instead")
+    verb.add_argument("--metric", help="as in a spec (default: the spec's, or logit_diff)")
+    verb.add_argument("--prompts", type=positive, help="prompts to patch (default: 96)")
+    verb.add_argument("--seed", type=seed, help="of these (default: the spec's, or 0)")
+    add_circuit(verb)
+    add_outside(verb)
+    verb.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    what = "write values and picture: NAME.json, NAME.svg and NAME.png, or the one that the name says"
+    verb.add_argument("-o", "--output", metavar="NAME", help=what)
+    add_session(verb, "instead of the spec's own, or pocket")
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    if given.spec is None and given.task is None:
+        raise UsageError("there is nothing to sweep", hint="name a spec, or a task: circuitdsl sweep --task ioi")
+    targets = _targets(given.output)
+    spec = load_one(given.spec, given) if given.spec else None
+    wanted = ("task", "over", "positions", "denoise", "metric", "prompts", "seed", "circuit")
+    with session(given, None if spec else "pocket") as running:
+        found = running.sweep(spec, **{name: getattr(given, name) for name in wanted})
+    present([found], given.format)
+    for target in targets:
+        if target.suffix == ".json":
+            write(target, as_json([found]))
+        else:
+            found.draw(target)
+            say(f"wrote {target}")
+    return 0
+
+
+def _targets(name: str | None) -> list[Path]:
+    """The files to write, refused early where they cannot be."""
+    if not name:
+        return []
+    suffix = Path(name).suffix.lower()
+    names = [name] if suffix in SUFFIXES else [f"{name}{each}" for each in SUFFIXES]
+    if suffix and suffix not in SUFFIXES and not suffix[1:].isdigit():
+        raise UsageError(f"cannot write {name}: the suffix says what to write", hint="use .json, .svg, .png or none")
+    check = {".json": output}
+    return [path for each in names if (path := check.get(Path(each).suffix, picture)(each))]

@@ -1,0 +1,194 @@
+"""What dictionaries do on a task's prompts: how much they explain, and which of their features fire where.
+
+What is explained is `1 - sum |error|^2 / sum |x - mean x|^2` over all positions of the clean prompts (semantics §8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuitdsl.circuit.nodes import Position
+from circuitdsl.dictionaries.coder import Coder, load
+from circuitdsl.dictionaries.record import Dictionary
+from circuitdsl.engine.hooks import USUAL, Reading, at_hook, check_fits, kept_at, readings
+from circuitdsl.engine.memory import run_at_once
+from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.runs import by_length, one_run
+from circuitdsl.engine.terms import Cache
+from circuitdsl.engine.workers import measuring
+from circuitdsl.models.parts import Transformer
+from circuitdsl.tasks.dataset import PromptPair
+
+#: prompts on which ways of reading a hook are compared, and by how much another way than the usual must be better
+FEW, BETTER = 32, 0.01
+#: activations of features that are held at once
+AT_ONCE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A dictionary in memory, on a model.
+
+    Attributes:
+        below: those of a cross-layer transcoder that write into the same MLP's output besides, from the layers below.
+    """
+
+    model: Transformer
+    found: Dictionary
+    coder: Coder
+    reading: Reading = USUAL
+    below: tuple[Seen, ...] = ()
+
+    def encode(self, run: Cache) -> Float[Tensor, "n T d_sae"]:
+        """The activations of all features."""
+        return self.coder.encode(at_hook(self.model, run, self.found.reads, self.reading))
+
+    def made(self, run: Cache, f: Float[Tensor, "n T d_sae"]) -> Float[Tensor, "n T d_out"]:
+        """What the features give for what stands at the place that is written."""
+        made = self.coder.decode(f, at_hook(self.model, run, self.found.reads, self.reading))
+        for other in self.below:
+            step = self.found.writes[0].layer - other.found.writes[0].layer
+            made = made + other.encode(run) @ other.coder.d[:, step]
+        return made
+
+    def wanted(self, run: Cache) -> Float[Tensor, "n T d_out"]:
+        """What stands at the place that is written."""
+        return at_hook(self.model, run, self.found.writes[0], self.reading)
+
+    def run(self, tokens: Int[Tensor, "n T"]) -> Cache:
+        """Run prompts, and keep what is read."""
+        hooks = [self.found.reads, self.found.writes[0], *(other.found.reads for other in self.below)]
+        return one_run(self.model, tokens, kept=kept_at(hooks, self.model))
+
+
+@dataclass
+class Explained:
+    """Sums by which it is known how much a dictionary explains."""
+
+    left: float = 0.0
+    squares: float = 0.0
+    many: int = 0
+    total: Tensor | float = 0.0
+
+    def add(self, wanted: Float[Tensor, "*rows d"], made: Float[Tensor, "*rows d"]) -> None:
+        """Take some positions in."""
+        wanted = wanted.double().flatten(0, -2)
+        self.left += float((wanted - made.double().flatten(0, -2)).square().sum())
+        self.squares += float(wanted.square().sum())
+        self.total, self.many = self.total + wanted.sum(0), self.many + len(wanted)
+
+    @property
+    def share(self) -> float:
+        """1 where nothing is left; 0 for the mean alone; below 0 for less than that."""
+        varies = self.squares - float(torch.as_tensor(self.total).square().sum()) / self.many
+        return 1 - self.left / varies if varies > 0 else float(self.left == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """What the features of a dictionary do on a task's prompts, by feature.
+
+    Attributes:
+        explained: the share of what stands there.
+        fire: features that fire at a position of a clean prompt, on average.
+        prompts: on how many clean prompts a feature fires anywhere.
+        strongest, where: its largest activation on each clean prompt, and the token at which it has it.
+        differs: by how much what it writes differs between a clean prompt and its partner: the sum over positions of
+            the lengths of the differences, mean over prompts.
+        clean, corrupt: its mean activation at each of some named positions, over the prompts that have it.
+    """
+
+    explained: float
+    fire: float
+    prompts: Int[Tensor, " d_sae"]
+    strongest: Float[Tensor, "n d_sae"]
+    where: Int[Tensor, "n d_sae"]
+    differs: Float[Tensor, " d_sae"]
+    clean: Float[Tensor, "positions d_sae"]
+    corrupt: Float[Tensor, "positions d_sae"]
+
+
+def seen_on(model: Transformer, found: Sequence[Dictionary], pairs: Sequence[PromptPair]) -> list[Seen]:
+    """Dictionaries in memory, each in the way of reading its hook in which it explains most of some prompts.
+
+    Raises:
+        DictionaryError: one does not fit the model, or cannot be read.
+    """
+    for each in found:
+        check_fits(each, model)
+    made = list[Seen]()
+    for each in found:
+        crossing = tuple(other for other in made if each.writes[0] in other.found.writes[1:])
+        seen = Seen(model, each, load(each, device=model.device_of(each.reads.layer)), below=crossing)
+        ways = [Seen(model, each, seen.coder, way, crossing) for way in readings(each, model)]
+        best = ways[0]
+        if len(ways) > 1:
+            shares = [explained(way, pairs[:FEW]) for way in ways]
+            most = max(range(len(ways)), key=shares.__getitem__)
+            best = ways[most] if shares[most] > max(shares[0] + BETTER, 0) else ways[0]
+        made.append(best)
+    return made
+
+
+@measuring()
+def explained(seen: Seen, pairs: Sequence[PromptPair]) -> float:
+    """The share of what stands at a dictionary's place that it explains on clean prompts."""
+    sums = Explained()
+    for _, _, run in _runs(seen, pairs, "clean_tokens"):
+        sums.add(seen.wanted(run), seen.made(run, seen.encode(run)))
+    return sums.share
+
+
+@measuring()
+def firing(seen: Seen, pairs: Sequence[PromptPair], positions: Sequence[Position]) -> Firing:
+    """What the features of a dictionary do on prompts."""
+    n, d_sae, device = len(pairs), seen.found.d_sae, seen.coder.d.device
+    new = partial(torch.zeros, device=device)
+    sums, fired, tokens = Explained(), 0, 0
+    prompts, differs = new(d_sae, dtype=torch.long), new(d_sae, dtype=torch.double)
+    strongest, where = new(n, d_sae), new(n, d_sae, dtype=torch.long)
+    means, counts = new(2, len(positions), d_sae, dtype=torch.double), new(len(positions))
+    for places, ids, run in _runs(seen, pairs, "clean_tokens"):
+        f = seen.encode(run)
+        sums.add(seen.wanted(run), seen.made(run, f))
+        partners = torch.tensor([list(pairs[i].corrupt_tokens) for i in places])
+        other = seen.encode(seen.run(partners))
+        active = f > 0
+        fired, tokens = fired + int(active.sum()), tokens + ids.numel()
+        prompts += active.any(1).sum(0)
+        strongest[places], where[places] = f.max(1)
+        differs += (f - other).abs().sum((0, 1)).double()
+        weights = torch.stack([_weights([pairs[i] for i in places], each, ids.shape[1]) for each in positions])
+        counts += weights.sum((1, 2)).to(device)
+        for side, values in zip(means, (f, other), strict=True):
+            side += (weights.flatten(1).to(device) @ values.flatten(0, 1)).double()
+    means /= counts.clamp_min(1)[:, None]
+    lengths = seen.coder.d.flatten(1).norm(dim=-1).double()
+    per_prompt = (differs / n * lengths).float()
+    sides = means.float()
+    return Firing(sums.share, fired / tokens, prompts, strongest, where, per_prompt, sides[0], sides[1])
+
+
+def _weights(pairs: Sequence[PromptPair], position: Position, length: int) -> Float[Tensor, "n T"]:
+    """1 at a position of each prompt, shared by its tokens; 0 in a prompt that lacks it."""
+    at = token_indices(pairs, [position])
+    found = torch.zeros(len(pairs), length)
+    found.scatter_add_(1, at.clamp_min(0), (at >= 0).float())
+    return found / found.sum(1, keepdim=True).clamp_min(1)
+
+
+def _runs(seen: Seen, pairs: Sequence[PromptPair], side: str) -> Iterator[tuple[list[int], Tensor, Cache]]:
+    """Prompts of one length that are run and encoded together: their places, their tokens, the run."""
+
+    def at_once(length: int) -> int:
+        together: Callable[[int], int] = partial(run_at_once, seen.model)
+        return max(1, min(together(length), AT_ONCE // (length * seen.found.d_sae)))
+
+    for places, ids in by_length([getattr(pair, side) for pair in pairs], at_once):
+        yield places.tolist(), ids, seen.run(ids)

@@ -1,0 +1,1 @@
+"""A metric and a measurement of one's own, as an example (docs/extending.md)."""

@@ -1,0 +1,98 @@
+"""Lines of the language whose verdict is known: true ones hold, false ones do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Position
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.report.report import Report
+from tests.known_answers.hand_set_claims import Population, node
+from tests.known_answers.hand_set_runs import sample_bench, verified
+from tests.known_answers.hand_set_tasks import draw_indices
+
+HEAD = """circuit known
+model "{model}"
+task known = file("known.jsonl", prompts = 256)
+heads duplicate  = 0.2       at S2
+heads inhibition = 1.1 1.5   at END
+heads mover      = 2.3 2.4   at END
+"""
+
+
+@pytest.fixture
+def chain(known_model: Callable[[str, int], Population]) -> Population:
+    return known_model("chain", 96)
+
+
+def run(whole: Population, *lines: str, n: int = 256) -> Report:
+    return verified(HEAD.format(model=whole.model.name) + "\n".join(lines) + "\n", sample_bench(whole, 5, n=n))
+
+
+def verdicts(whole: Population, *lines: str) -> list[str]:
+    return [claim.verdict for claim in run(whole, *lines).claims]
+
+
+def test_a_known_gap_passes_until_it_holds(chain: Population) -> None:
+    lines = (
+        'mover -> logits at END : raises  expected to fail "movers lower it"',
+        'mover -> logits at END : lowers  expected to fail "movers lower it"',
+        'mover -> logits at OTHER : lowers  expected to fail "nothing is read there"',
+    )
+    found = run(chain, *lines[:2])
+    assert [claim.outcome for claim in found.claims] == ["expected", "unexpected"]
+    assert found.exit_status() == 1
+
+
+def test_all_but_the_circuit_does_nothing_and_all_but_a_part_of_it_does(chain: Population) -> None:
+    lines = (
+        "heads rest = all - duplicate - inhibition - mover   at END  outside",
+        "heads more = all - duplicate - inhibition - 2.3     at END  outside",
+        "expect knockout(rest) : effect in [-15%, 15%]",
+        "expect knockout(more) : effect in [-15%, 15%]",
+        "2.* - mover -> logits at END : effect in [-3%, 3%]",
+        "2.* -> logits at END : effect in [-3%, 3%]",
+        "2.* -> logits at END : lowers",
+        "each 2.* -> logits at END : lowers",
+    )
+    assert verdicts(chain, *lines) == ["holds", "fails", "holds", "fails", "holds", "fails"]
+
+
+def test_a_claim_about_some_strata_is_about_their_prompts_alone(chain: Population) -> None:
+    """Strata named after what the model does on their prompts: what is true of some is false of the others."""
+    middle = float(np.median(chain.clean))
+    sides = ["high" if value > middle else "low" for value in chain.clean]
+    pairs = tuple(replace(pair, stratum=name) for pair, name in zip(chain.data.pairs, sides, strict=True))
+    whole = Population(chain.model, replace(chain.data, pairs=pairs))
+    lines = (
+        f'expect logit_diff >= {middle:.6f} where stratum "high"',
+        f'expect logit_diff >= {middle:.6f} where stratum "low"',
+        f'expect logit_diff <= {middle:.6f} where stratum "l*"',
+        'mover -> logits at END : lowers where stratum "high", "low"',
+        'mover -> logits at END : matters where stratum "*"',
+        'mover -> logits at END : lowers where stratum "none", "low"',
+    )
+    found = run(whole, *lines).claims
+    assert [claim.verdict for claim in found] == ["holds", "fails", "holds", "holds", "holds", "error"]
+    assert found[-1].reason == "no stratum of known is called none (it has high, low)"
+    bench = sample_bench(whole, 5, n=256)
+    high = bench.strata == "high"
+    assert [claim.measured.n for claim in found[:3] if claim.measured] == [high.sum(), (~high).sum(), (~high).sum()]
+    assert found[0].measured and found[0].measured.value == pytest.approx(bench.clean[high].mean())
+    assert [claim.protocol.get("strata") for claim in found[:4]] == ["high", "low", "l*", "high, low"]
+
+
+def test_the_effect_on_some_strata_is_a_share_of_their_own_gap(chain: Population) -> None:
+    """By brute force: the prompts of the strata alone, in the numerator and in the denominator."""
+    (claim,) = run(chain, 'mover -> logits at END : effect <= -10% where stratum "9-*"').claims
+    patched = Experiment(edges=frozenset(Edge(node(h), Input(LOGITS, "in"), Position("END")) for h in ("2.3", "2.4")))
+    at = draw_indices(len(chain.data.pairs), 256, 5)
+    mine = [i for i in at if chain.data.pairs[i].stratum.startswith("9-")]
+    change = chain.brute.logit_diffs(patched)[mine] - chain.clean[mine]
+    assert claim.measured
+    n = claim.measured.n
+    assert claim.measured.value == pytest.approx(change[:n].mean() / chain.gap[mine][:n].mean(), abs=1e-4)
