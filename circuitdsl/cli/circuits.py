@@ -22,6 +22,7 @@ from circuitdsl.cli.files import check_folder, load_one, output, picture, write,
 from circuitdsl.cli.terminal import present, say, tell
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import distance, positive, seed
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -45,7 +46,6 @@ def register(verbs: Verbs) -> None:
     discover.add_argument("--resamples", type=positive, metavar="N", help="of the prompts, to search again on")
     discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
-    discover.add_argument("--diagram", metavar="FILE", help="draw the draft: .svg, .png, .html, .dot or .mmd")
     discover.add_argument(
         "--found", metavar="FILE", help="write how often each part is found again to this file: .json"
     )
@@ -123,6 +123,8 @@ def _discover(given: argparse.Namespace) -> int:
             given.task or "", **_given(given, *DRAFTS, "start"), target=target, prompts=given.prompts, seed=given.seed
         )
     write_spec(target, found.text)
+    if given.found:
+        write(output(given.found), json_text(found.to_json(), indent=1) + "\n")
     for line in found.summary:
         say(line)
     if target and not load(target).ok:
@@ -151,7 +153,7 @@ def _scores(given: argparse.Namespace) -> int:
 
     if given.output:
         raise UsageError("--scores FILE names the file to write", hint="leave out -o, or --scores")
-    _mean_nothing(given, "a draft, not --scores", "threshold", "claims", "name", "start", "diagram", "found")
+    _mean_nothing(given, "a draft, not --scores", "threshold", "claims", "name", "start", "found")
     if not given.task:
         raise UsageError("name what to search: --task TASK")
     target = output(given.scores)

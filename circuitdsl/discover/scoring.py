@@ -124,7 +124,9 @@ def scored(
         ("resamples", resamples, SEARCHES),
     ):
         if value and method not in of:
-            raise UsageError(f"{name} mean nothing to the method {method}", hint=f"they are of {', '.join(of)}")
+            raise UsageError(
+                f"{name} means nothing to the method {method}", hint=f"leave it out, or take {' or '.join(of)}"
+            )
     found = prompts_of(session, task, metric, prompts, seed)
     with watched(session, "scoring edges", limit) as watch:
         watch.counts(found.tally)
