@@ -53,6 +53,7 @@ class Column:
 TABLES: dict[str, tuple[Column, ...]] = {
     "header": (Column(0), Column(ragged=True), Column()),
     "info": (Column(0), Column()),
+    "dictionary": (Column(0), Column(), Column()),
     "group": (Column(0), Column(), Column(), Column(6, ragged=True), Column(2)),
     "edge": (Column(0), Column(), Column(3), Column(2), Column(2), Column(2)),
     "path": (Column(0), Column(), Column(2), Column(2)),
@@ -77,6 +78,8 @@ def row_of(statement: s.Statement) -> Row:
             return Row("header", ("task", name.text, f"= {made}") if name else ("task", made))
         case s.Metric(name=name, arguments=arguments):
             return Row("header", ("metric", name.text + in_brackets(arguments)))
+        case s.Dictionary(name=name, kind=made, arguments=arguments):
+            return Row("dictionary", ("dictionary", name.text, f"= {made}{in_brackets(arguments)}"))
         case s.Margin() | s.ProtocolLine():
             return Row("header", tuple(str(statement).split(" ", 1)))
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):

@@ -159,6 +159,7 @@ nodes = st.one_of(
     _node(s.Layer, SMALL),
     _node(s.Mlp, SMALL, _maybe(SMALL)),
     _node(s.Resid, SMALL),
+    _node(s.Feature, NAMES, _node(s.Word, st.one_of(st.just("error"), SMALL.map(str)))),
     _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
     _node(s.GroupRef, NAMES),
 )
@@ -238,10 +239,11 @@ headers: SearchStrategy[s.Statement] = st.one_of(
     _node(s.Margin, numbers()),
     _node(s.ProtocolLine, protocols),
     _node(s.Use, texts),
+    _node(s.Dictionary, words, words, entries),
 )
 groups = _node(
     s.Group,
-    st.sampled_from(("heads", "mlps", "nodes")),
+    st.sampled_from(("heads", "mlps", "nodes", "features")),
     words,
     sets,
     _several(ats, 0, 1),
