@@ -250,7 +250,7 @@ def _ends(edge: Edge) -> tuple[Site, ...]:
 
 def _is_member(node: Node) -> bool:
     """Whether a node is one of those that the model is made of, or a singular component or neuron of it."""
-    return node.kind != "resid" and node.along is None
+    return node.kind != "resid" and node.along is None and not node.of
 
 
 def _writes(node: Node) -> bool:
