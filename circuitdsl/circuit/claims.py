@@ -237,7 +237,7 @@ def membership(circuit: Circuit) -> Membership:
     sites -= {site for site in sites if site.node.is_part and Site(site.node.whole, site.position) in sites}
     ends = (node for _, member in circuit.edges() for node in (member.sender, member.receiver))
     named = [*(node for group in circuit.groups for node in group.nodes), *ends]
-    mlps = any(node.kind == "mlp" and not node.of for node in named)
+    mlps = any(node.kind == "mlp" and _is_member(node) for node in named)
     return Membership(frozenset(sites), edges, mlps, {name: members for name, members in groups.items() if members})
 
 
@@ -250,7 +250,7 @@ def _ends(edge: Edge) -> tuple[Site, ...]:
 
 def _is_member(node: Node) -> bool:
     """Whether a node is one of those that the model is made of, or a singular component or neuron of it."""
-    return node.kind != "resid" and node.along is None
+    return node.kind != "resid" and node.along is None and not node.of
 
 
 def _writes(node: Node) -> bool:
