@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -126,6 +126,24 @@ class Chain:
 
 
 Patch = EdgePatch | PathPatch | NodePatch
+
+
+def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
+    """A part along a direction, and a node that cannot be patched with it in one run, since they share a term.
+
+    Args:
+        senders: those of all edges that are patched.
+        sites: all nodes that are knocked out.
+    """
+    for part in sorted(each for each in {*senders, *sites} if each.along):
+        of_head = part in sites and part.kind == "head"
+        if of_head and part in senders:
+            return part, part
+        for other in sorted({*senders, *sites} - {part}):
+            same = other.whole == part.whole and (other.is_part or (of_head and other in senders))
+            if same or (other in senders and part.whole.holds(other)):
+                return part, other
+    return None
 
 
 @dataclass(frozen=True, slots=True)

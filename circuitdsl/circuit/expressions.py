@@ -115,6 +115,11 @@ def _combine(
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
+    for part in [node for node in found if node.along]:
+        if other := next((each for each in found if each.is_part and each.whole == part.whole and each < part), None):
+            message = f"{other} and {part} overlap: two parts of a node, one of them along a direction"
+            scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
+            wrong = True
     if not wrong and not found:
         scope.sink.error("E056", f"{whole} is empty", whole.span)
         wrong = True

@@ -167,7 +167,7 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
         if box.kind in ("group", "node"):
             rows.setdefault(page.row[box.key], []).append(box)
     for row in rows.values():
-        found = [node.layer for box in row for node in box.nodes]
+        found = [node.known_after for box in row for node in box.nodes]
         yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
 
 

@@ -18,10 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from circuitdsl.api import as_task
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Direction, Node, Position, Site
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS, Metric
-from circuitdsl.discover.asked import circuit_of, prompts_of, refuse_undone
+from circuitdsl.discover.asked import circuit_of, name_of, opening, refuse_undone
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError
@@ -195,7 +196,7 @@ class Sweep(Shown):
                 else tuple(cell(nodes[0], place) for place in self.positions)
                 for _, nodes in rows
             ),
-            outline=f"surely beyond ±{percent(MARGIN)}, all cells taken together",
+            outline=f"surely beyond ±{100 * MARGIN:.0f} %, all cells taken together",
             unit="effect, as a share of the gap between clean and corrupt",
             signed=True,
         )
@@ -334,28 +335,31 @@ def swept(
         guess = did_you_mean(suggest(over, OVER))
         raise UsageError(f"a sweep is over {listing(OVER)}, not {quoted(over)}{guess}")
     direction: Direction = "denoise" if denoise else "noise"
-    if spec is None:
-        if task is None:
-            raise UsageError("no task is named", hint="give a spec, or a task such as ioi")
-        found = prompts_of(session, task, metric or "logit_diff", prompts or PROMPTS, seed or 0)
-    else:
-        found = _of_spec(session, spec, task, metric, prompts, seed, circuit)
-        refuse_undone(found)
+    found = asked_of(session, spec, task, metric, prompts or PROMPTS, seed, circuit)
+    refuse_undone(found)
     places = _positions(found, _listed((positions,) if isinstance(positions, str) else tuple(positions or ())))
     with session.busy(f"patching {len(places)} positions"):
         return sweep(found, over, places, direction)
 
 
-def _of_spec(
+def asked_of(
     session: Session,
-    spec: Spec | str | Path,
+    spec: Spec | str | Path | None,
     task: str | None,
     metric: str | None,
-    prompts: int | None,
+    prompts: int,
     seed: int | None,
     circuit: str | None,
 ) -> Prompts:
-    known = with_overrides(session.circuit(spec, circuit), prompts or PROMPTS, seed)
+    """The prompts of a spec's task, or of a task alone on the session's model; raises what `swept` raises."""
+    if spec is None and task is None:
+        raise UsageError("no task is named", hint="give a spec, or a task such as ioi")
+    if spec is None:
+        written, measured = as_task(task or ""), metric or "logit_diff"
+        lines = opening(session.name or "pocket", name_of(written), measured, written, prompts, seed or 0, ())
+        alone = circuit_of(lines)
+        return session.prompts_of(alone, alone.tasks[0])
+    known = with_overrides(session.circuit(spec, circuit), prompts, seed)
     if metric is not None:
         known = replace(known, metric=_metric(metric))
     names = [use.name for use in known.tasks]
@@ -379,15 +383,13 @@ def _positions(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:
     if list(names) == [ALL]:
         longest = max(len(pair.clean_tokens) for pair in prompts.pairs)
         return tuple(Position("END", -back) for back in reversed(range(longest)))
-    known = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
-    found = tuple(dict.fromkeys(_position(name, [*known, "END"]) for name in names))
-    for place in found:
-        if not any(indices_of(pair, place) for pair in prompts.pairs):
-            raise UsageError(f"no prompt of the task has a token at {place}", hint="leave it out")
-    return found or _named(prompts, list(known))
+    found = tuple(dict.fromkeys(position_named(prompts, name) for name in names))
+    return found or _named(prompts, list(dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)))
 
 
-def _position(word: str, known: Sequence[str]) -> Position:
+def position_named(prompts: Prompts, word: str) -> Position:
+    """A position as a spec writes it; raises `UsageError` where the prompts have none of the name."""
+    known = [*dict.fromkeys(name for pair in prompts.pairs for name in pair.positions), "END"]
     if word == str(EVERYWHERE):
         return EVERYWHERE
     match = _POSITION.fullmatch(word)
@@ -395,7 +397,10 @@ def _position(word: str, known: Sequence[str]) -> Position:
         guess = did_you_mean(suggest(word.upper(), known))
         has = f"it has {listing(dict.fromkeys(known))}, and 'all' is every place"
         raise UsageError(f"the task has no position {quoted(word)}{guess}", hint=has)
-    return Position(match[1], int(match[2] or 0))
+    place = Position(match[1], int(match[2] or 0))
+    if not any(indices_of(pair, place) for pair in prompts.pairs):
+        raise UsageError(f"no prompt of the task has a token at {place}", hint="name another place")
+    return place
 
 
 def _named(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:

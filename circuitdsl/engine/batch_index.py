@@ -118,7 +118,7 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
             flows[place, senders] = Carried(experiment.before, senders), node.stage(parallel)
         elif experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
-            own = [node for node in between if node.kind == "resid" and any(s.holds(node) for s in by_sender)]
+            own = [node for node in between if node.kind == "resid" and any(s.whole.holds(node) for s in by_sender)]
             held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
             flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}

@@ -14,6 +14,7 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitdsl.circuit.changes import overlapping
 from circuitdsl.circuit.features import dictionary_of, whole_of
 from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
 from circuitdsl.engine.hooks import check_fits
@@ -129,6 +130,9 @@ def check(model: Transformer, experiment: Experiment) -> None:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
+    senders, nodes = {edge.sender for edge in experiment.edges}, {site.node for site in experiment.sites}
+    if shared := overlapping(senders, nodes):
+        raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
 
 
 def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
@@ -162,7 +166,10 @@ def check_node(model: Transformer, node: Node) -> None:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
-    if not node.is_part:
+    if node.along and node.along.width != model.d_model:
+        wide = f"{node.along.width} numbers, and the residual stream of {model.name} {model.d_model}"
+        raise PatchError(f"the direction {node.along.name} has {wide}", "take one that was made on this model")
+    if not node.is_part or node.along:
         return
     if node.of:
         check_feature(model, node)

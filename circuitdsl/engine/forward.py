@@ -31,7 +31,16 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
-from circuitdsl.models.writers import Written, in_whole, is_inside, is_number, layer_of, term, written_inside
+from circuitdsl.models.writers import (
+    Written,
+    in_whole,
+    is_head_along,
+    is_inside,
+    is_number,
+    layer_of,
+    term,
+    written_inside,
+)
 
 
 @dataclass
@@ -93,7 +102,14 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
     block, widths = model.blocks[layer], [batch.width(layer) for batch in batches]
     resids = [block.entered(resid) for resid in resids]
     gathered = in_a_row([attend_from(block.attn, *each) for each in queries_keys_values(runs, layer, resids, widths)])
-    _, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
+    z, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
+    apart_from = (apart(each, batches, widths) for each in (z, attended))
+    for run, width, values, sums in zip(runs, widths, *apart_from, strict=True):
+        for site in run.batch.sites(Node("head", layer), width):
+            if is_head_along(site.part):
+                rows = site.points.flat
+                change = _change_along(run, site, values.flatten(0, 2)[rows, site.points.head])
+                sums.view(-1, model.d_model).index_add_(0, rows, change)
     resid = in_a_row([last(each, width) for each, width in zip(resids, widths, strict=True)])
     mid = resid + attended
     source = resid if model.parallel else mid
@@ -276,7 +292,8 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
     for node in own:
         run.now.kept[node] = run.clean(cache.kept[node], width)
     run.tally.block_positions += len(through)
-    if moved is not None and not (reads or own or model.parallel) and narrow.pays(model, jobs.points, moved):
+    plain = not (reads or own or model.parallel or any(is_head_along(site.part) for site in jobs.sites))
+    if moved is not None and plain and narrow.pays(model, jobs.points, moved):
         rows = torch.searchsorted(points.flat, jobs.points.flat)
         out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
         through = through[:0]
@@ -318,10 +335,14 @@ def _attention_changes(
     z = _job_values(run, jobs)
     if attn.post is not None and len(jobs.head):
         return _rescaled_changes(run, at, jobs, z[jobs.job]), None
+    changes = []
     for site in jobs.sites:
         n, _, s, _ = site.points.host.T
         place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - points.width))
-        z[place] = _replaced(run, heads, site, z[place])
+        if is_head_along(site.part):
+            changes.append((site.points.flat, _change_along(run, site, z[place])))
+        else:
+            z[place] = _replaced(run, heads, site, z[place])
     new = z[jobs.job]
     _keep(run, heads, (points.flat, points.head), new)
     moved = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
@@ -329,6 +350,8 @@ def _attention_changes(
     change = moved.new_zeros(len(at.host), model.d_model)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
         change.index_add_(0, rows[a:b], attn.out_head(head, moved[a:b]))
+    for flat, along in changes:
+        change.index_add_(0, torch.searchsorted(at.flat, flat), along)
     return change, moved
 
 
@@ -343,12 +366,18 @@ def _rescaled_changes(
     def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
         out = z.clone() if jobs.sites else z
         for site in jobs.sites:
+            if is_head_along(site.part):
+                continue
             place = torch.searchsorted(at.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
 
     written, attended = run.model.blocks[layer].attn.written(gathered, replaced)
     _keep(run, Node("head", layer), at.flat, written)
+    for site in jobs.sites:
+        if is_head_along(site.part):
+            rows = torch.searchsorted(at.flat, site.points.flat)
+            attended = attended.index_add(0, rows, _change_along(run, site, written[rows, site.points.head]))
     resid_pre, mlp_in = (each[layer][at.prompt, at.pos] for each in (cache.resid_pre, cache.mlp_in))
     return resid_pre + attended - mlp_in
 
@@ -416,6 +445,8 @@ def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Flo
     out = values.clone() if sites else values
     flat = out.view(-1, *values.shape[3:])
     for site in sites:
+        if is_head_along(site.part):
+            continue
         rows = (site.points.flat, site.points.head) if of.kind == "head" else (site.points.flat,)
         flat[rows] = _replaced(run, of, site, flat[rows])
     if of in run.batch.kept_layers:
@@ -447,12 +478,21 @@ def _replace_below(run: PatchedRun, site: Sites, nodes: Iterable[Node]) -> None:
         run.now.kept[node] = now[..., 0] if is_number(node) else now
 
 
+def _change_along(run: PatchedRun, site: Sites, now: Float[Tensor, "points d_head"]) -> Float[Tensor, "points d"]:
+    """How what the heads of a layer write together changes where the part of one along a direction is replaced."""
+    assert site.part is not None
+    other = run.runs.substitute(site.ablate, site.part.whole, site.points.prompt, site.points.pos)
+    return term(run.model, site.part, other - now)
+
+
 def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points _"]) -> Float[Tensor, "points _"]:
     """Knocked-out values after the replacement of their nodes, or of a part of them.
 
     The new values of neurons and features that are replaced, alone or with all of it, are kept.
     """
     at = site.points.prompt, site.points.pos
+    if site.part is not None and site.part.along:
+        return now + in_whole(run.model, site.part, run.runs.substitute(site.ablate, of, *at) - now)
     change = now[:0]
     for node in () if of.kind == "head" else run.batch.inside(of) if site.part is None else (site.part,):
         kept, other = run.now.kept[node], run.runs.substitute(site.ablate, node, *at)

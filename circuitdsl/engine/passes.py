@@ -20,6 +20,10 @@ from circuitdsl.models.writers import inside, written_inside
 class Edits:
     """Changes of a forward pass, for some rows of the prompts. The methods of this class change nothing."""
 
+    def stream(self, layer: int, resid: Tensor, rows: Rows) -> Tensor:
+        """The residual stream as it enters a layer, or after the last one [m, T, d]; at layer 0 it is the embedding."""
+        return resid
+
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
         return attend(attn, q, k, v)
@@ -77,7 +81,7 @@ class Pass:
     resid: Float[Tensor, "m W d"] = field(init=False)
 
     def __post_init__(self) -> None:
-        every = self.model.embed(self.tokens)
+        every = self.edits.stream(0, self.model.embed(self.tokens), self.rows)
         self.turns = self.turns or self.model.turns(self.tokens.shape[1])
         if EMBED in self.out:
             self.out.kept[EMBED][self.rows] = every
@@ -121,7 +125,7 @@ class Pass:
         x = block.mlp_norm(resid if model.parallel else mid)
         term, values = written_inside(model, layer, self.out.kept, x)
         term = self.edits.mlp(layer, term, self.rows)
-        self.resid = mid + term
+        self.resid = self.edits.stream(layer + 1, mid + term, self.rows)
         stream = Node("resid", layer + 1)
         values |= of_stream(inside(self.out.kept, stream), self.resid) | {mlp: term}
         values |= {stream: self.resid} if stream in self.out.kept else {}

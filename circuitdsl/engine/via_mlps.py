@@ -133,9 +133,12 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
                     points = prompt[group.at], pos[group.at]
                     moved = delta = term(model, sender, _change(runs, sender, points))
                     for stream, at in group.route.held:
-                        if stream.kind == "resid" and sender.holds(stream):  # what it holds is replaced already
+                        if stream.kind == "resid" and sender.whole.holds(stream):  # what it holds is replaced already
                             replaced = ship(group.pick(where.mask(at))[:, None], model.device)
-                            delta = torch.where(replaced, moved - _change(runs, stream, points), delta)
+                            same = stream._replace(index=sender.index, along=sender.along)
+                            delta = torch.where(
+                                replaced, moved - term(model, same, _change(runs, stream, points)), delta
+                            )
                     sent = group.pick(sent_at(where, names, group.route.senders, sender, fixed=True))
                     direct[group.at] += delta * ship(sent[:, None], model.device).to(delta.dtype)
 
@@ -172,6 +175,10 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
             mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
             value = activation[..., None] if is_number(node) else activation
             added -= term(model, node, value - runs.clean.value(node)[n, t]) * mask
+        for part in {n for g in active for n, _ in (*g.route.senders, *g.route.held) if n.whole == mlp and n.along}:
+            stopped = [g.pick(stops(where, g.route, part))[own] for g, own in zip(active, rows, strict=True)]
+            mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
+            added -= term(model, part, added) * mask
         mediated[at] += added
         tally.flow_positions += len(at)
 

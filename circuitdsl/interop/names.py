@@ -26,9 +26,9 @@ def writes_at(node: Node) -> Place | None:
     """Where what a node writes can be hooked; None for the logits, which write nothing.
 
     Of a head it is what it writes before `W_O`. A singular component of a head is a direction of that, and has no hook
-    of its own, and neither has a feature of a dictionary: there it is what the feature is a part of.
+    of its own, and neither has a feature or a direction: there it is what they are a part of.
     """
-    part = node.index if node.is_part and not node.of else None
+    part = node.index if node.is_part and not (node.of or node.along) else None
     match node.kind:
         case "head":
             return Place(f"blocks.{node.layer}.attn.hook_z", node.head, part)

@@ -31,9 +31,14 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
 #: which it is one; nodes follow it
-SOFT = {"path": frozenset({"", "THAN"}), "dictionary": frozenset({""}), "features": frozenset({""})}
+SOFT = {
+    "path": frozenset({"", "THAN"}),
+    "dictionary": frozenset({""}),
+    "features": frozenset({""}),
+    "direction": frozenset({""}),
+}
 #: those of them that define a name, which an equals sign follows
-_DEFINING = frozenset({"dictionary", "features"})
+_DEFINING = frozenset({"dictionary", "features", "direction"})
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40

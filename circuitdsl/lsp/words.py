@@ -15,6 +15,7 @@ KEYWORD_SAYS = {
     "license": "under which terms the spec may be used.",
     "language": "the version of the language that the file is written in.",
     "model": "the model that claims are about: a name on the Hugging Face hub, or a directory.",
+    "direction": "a vector of the residual stream, from a file; `8.6[u]` is the part of a node along it.",
     "task": "the prompts on which claims are checked: `task ioi(corrupt = abc, prompts = 256)`.",
     "metric": "what effects are measured in; without it `logit_diff`.",
     "margin": "how small an effect is negligible; without it 1 % of the gap.",

@@ -43,7 +43,7 @@ class Activation(Reading):
         members = group_argument(scope, expect.measurement, found)
         test = value_test(scope, expect, "plain", None, None)
         inside = {node for node in members or () if node.kind in ("mlp", "resid") and node.is_part}
-        others = [str(node) for node in members or () if node not in inside or node.index == ERROR]
+        others = [str(node) for node in members or () if node not in inside or node.index == ERROR or node.along]
         if others:
             message = f"activation is said of neurons such as m3[17] and of features, not of {listing(others)}"
             scope.sink.error("E076", message, found.nodes.span)

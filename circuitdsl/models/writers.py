@@ -7,6 +7,7 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
                                 direction of W_OV (`weights.component_of`). A head's components add up to its term.
     residual stream, resid6     the stream itself as it enters layer 6; the biases `b_O` written before are inside
+    part along a direction      the whole node's value; the term is the part of the node's term along it, (t·u)u
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
     feature, t1[17]             its activation (`features`); the term is the activation times its row of the decoder
 
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, ERROR, Node
+from circuitdsl.circuit.nodes import EMBED, ERROR, Along, Node
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.features import of_mlp, term_of
 from circuitdsl.models.parts import Mlp, Transformer
@@ -46,6 +49,7 @@ class Written:
         Raises:
             PatchError: the node writes nothing, or the run was made without it.
         """
+        node = node.whole if node.along else node
         key = layer_of(node) if node.kind == "head" else node
         if key not in self.kept:
             if node.kind == "logits":
@@ -56,6 +60,7 @@ class Written:
         return self.kept[key][..., None] if is_number(node) else self.kept[key]
 
     def __contains__(self, node: Node) -> bool:
+        node = node.whole if node.along else node
         return (layer_of(node) if node.kind == "head" else node) in self.kept
 
     @property
@@ -80,14 +85,22 @@ class Written:
 
 def term(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
     """The term that a node writes into the residual stream, given its value."""
+    if node.along:
+        return along(node.along, term(model, node.whole, value))
     value = in_whole(model, node, value)
     return model.blocks[node.layer].attn.out_head(node.head, value) if node.kind == "head" else value
 
 
 def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows _"]:
-    """What a part adds to the value of its head, MLP or stream; of a whole node, the value itself."""
+    """What a part adds to the value of its node; of a whole node, the value itself.
+
+    The part of a head along a direction is no part of its `z`: it is one of its term alone.
+    """
     if not node.is_part:
         return value
+    if node.along:
+        assert node.kind != "head", "what a head writes along a direction is a part of its term (`written_along`)"
+        return along(node.along, value)
     if node.of:
         return term_of(node, value)
     block = model.blocks[node.layer]
@@ -97,6 +110,23 @@ def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) ->
     return block.mlp.out_neuron(node.index, value[..., 0])
 
 
+def along(direction: Along, term: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    """The part of a term along a direction, (t·u)u."""
+    unit = unit_vector(direction, term.dtype, term.device)
+    return (term @ unit)[..., None] * unit
+
+
+@lru_cache(maxsize=2**8)
+def unit_vector(direction: Along, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " d"]:
+    """A direction as a tensor."""
+    return torch.frombuffer(bytearray(direction.unit), dtype=torch.float32).to(device=device, dtype=dtype)
+
+
+def is_head_along(node: Node | None) -> bool:
+    """Whether a part is that of a head along a direction: it is replaced in what the heads of its layer write."""
+    return node is not None and node.kind == "head" and node.along is not None
+
+
 def layer_of(node: Node) -> Node:
     """What stands for all nodes of a kind in a layer: `Node("head", 3)` for the heads of layer 3."""
     return Node(node.kind, node.layer)
@@ -104,7 +134,7 @@ def layer_of(node: Node) -> Node:
 
 def is_inside(node: Node) -> bool:
     """Whether it is a neuron or a feature: a part that has a value of its own."""
-    return node.kind in ("mlp", "resid") and node.is_part
+    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
 
 
 def is_number(node: Node) -> bool:

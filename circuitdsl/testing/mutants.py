@@ -10,6 +10,7 @@ Operators, each an edit of a piece of syntax where it stands:
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
+* a part along a direction (`8.6[u]`) becomes the whole node;
 * `negligible` becomes `matters`, and `matters` becomes `negligible`.
 
 What a claim says of an absence (a region that contains no effect, or little attention) is not moved to another subject:
@@ -191,6 +192,9 @@ def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere, layer
             case s.Head() | s.Mlp() | s.Resid():
                 if other := outsider(node):
                     yield node.span, other, f"{_CALLED[type(node)]} swapped"
+                if isinstance(node.index, str):
+                    _, _, row, end = node.span
+                    yield Span(row, end, row, end + len(node.index) + 2), "", "direction dropped"
             case s.Feature(which=which) if which.text.isdigit():
                 yield node.span, _neighbour(node), "feature swapped"
             case s.WithPort(port=port):

@@ -145,11 +145,11 @@ def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:
         runs = engine.run(prompts.model, clean, corrupt, kept=kept)
     if not means:
         return runs
-    terms, stratum = _mean_terms(prompts, runs.length, kept_if_named(kept.clean))
+    terms, stratum = mean_terms_of(prompts, runs.length, kept_if_named(kept.clean))
     return runs.with_means(terms, torch.as_tensor(stratum[part]))
 
 
-def _mean_terms(prompts: Prompts, length: int, watched: Sequence[Node]) -> tuple[Terms, Array]:
+def mean_terms_of(prompts: Prompts, length: int, watched: Sequence[Node] = ()) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     made: dict[str, tuple[Terms, Array]] = prompts.once(("means", length), dict)
     if "terms" not in made or not set(watched) <= made["terms"][0].kept.keys():

@@ -152,6 +152,7 @@ class Session(AbstractContextManager["Session"]):
     scores = _Verb("circuitdsl.discover.scoring", "scored")
     curves = _Verb("circuitdsl.discover.curve", "curves")
     dictionaries = _Verb("circuitdsl.discover.features", "described")
+    direction = _Verb("circuitdsl.discover.directions", "made")
     sweep = _Verb("circuitdsl.discover.sweep", "swept")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
