@@ -16,7 +16,7 @@ import torch
 from circuitdsl.testing.mutate import Mutation
 from circuitdsl.verify.session import Session
 
-SPECS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list", "shared", "repair")
+SPECS = ("ioi", "colored_objects", "greater_than", "induction", "laundry_list", "shared", "repair", "paths")
 
 
 def measured(spec: str) -> tuple[tuple[Mutation, ...], float]:

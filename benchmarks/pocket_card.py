@@ -1,7 +1,7 @@
-"""The pocket model's figures and curves: `python -m benchmarks.pocket_card`.
+"""The embedded models' figures and curves: `python -m benchmarks.pocket_card`.
 
 Prints accuracy on prompts whose combinations training never saw (see `circuitdsl.models.pocket.mixture.held_out`),
-for every task, and draws `curves.svg` beside the model from its training log. Needs matplotlib for the picture.
+for every task, and draws `curves.svg` beside each model from its training log. Needs matplotlib for the picture.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import csv
 import random
 from pathlib import Path
 
+from circuitdsl.circuit.shapes import EMBEDDED
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import behaviour
-from circuitdsl.models.load import POCKET, load_model
+from circuitdsl.models.load import load_model
 from circuitdsl.models.parts import Transformer
 from circuitdsl.models.pocket import mixture
 from circuitdsl.tasks.dataset import Dataset, PromptPair, encode
@@ -37,17 +38,17 @@ def accuracies(model: Transformer, task: str, n: int = PROMPTS) -> tuple[float, 
     return float(found.clean.mean()), float(behaviour(found, Metric("accuracy", (("argmax", ""),))).mean())
 
 
-def curves(log: Path, picture: Path) -> None:
+def curves(log: Path, picture: Path, name: str) -> None:
     """Accuracy of every task, and the loss, by update."""
     from matplotlib import pyplot as plt
 
     with log.open() as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: float(row[key]) for key in ("update", "loss", *TASKS)} for row in csv.DictReader(file)]
     updates = [row["update"] for row in rows]
     figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
     for task in TASKS:
         top.plot(updates, [100 * row[task] for row in rows], label=task.replace("_", " "), linewidth=1.6)
-    top.set(ylabel="accuracy on held-out prompts, %", ylim=(0, 102), title="The pocket model in training")
+    top.set(ylabel="accuracy on held-out prompts, %", ylim=(0, 102), title=f"{name} in training")
     top.legend(loc="lower right", frameon=False)
     bottom.plot(updates, [row["loss"] for row in rows], color="0.3")
     bottom.set(ylabel="loss", xlabel="update", yscale="log")
@@ -58,13 +59,14 @@ def curves(log: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    model = load_model("pocket", device="cpu")
-    print(f"| task | accuracy, {PROMPTS} held-out prompts | against the whole vocabulary |\n|---|---|---|")
-    for task in TASKS:
-        shares = accuracies(model, task)
-        print(f"| `{task}` | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |", flush=True)
-    curves(POCKET / "log.csv", POCKET / "curves.svg")
-    print(f"drew {POCKET / 'curves.svg'}")
+    for name, directory in EMBEDDED.items():
+        model = load_model(name, device="cpu")
+        print(f"{name}\n\n| task | accuracy | against the whole vocabulary |\n|---|---|---|")
+        for task in TASKS:
+            shares = accuracies(model, task)
+            print(f"| `{task}` | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |", flush=True)
+        curves(directory / "log.csv", directory / "curves.svg", name)
+        print(f"\ndrew {directory / 'curves.svg'}\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Port, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.discover.search import END, places
+from circuitdsl.discover.places import END, places
 from circuitdsl.engine.experiment import Readout, experiment_of
 from circuitdsl.engine.memory import vocabulary_rows
 from circuitdsl.engine.metrics import Scorer

@@ -35,7 +35,7 @@ def spec(tmp_path: Path) -> str:
         ("mutate SPEC --no-cache", r"\d+ mutants open, \d+% of the most it can take"),
         ("falsify SPEC --budget 150", r"looking for a prompt of ioi that breaks line 6: \d+ looked at"),
         ("compare SPEC SPEC --measure --prompts 32 --no-cache", r"measuring every head, \d+% of the most it can take"),
-        ("discover --task ioi --prompts 32 --depth 1 --no-cache", r"checking what was found"),
+        ("discover --task ioi --prompts 16 --no-cache", r"searching: \d+ parts do \d+% of the behaviour"),
     ],
 )
 def test_off_a_terminal_long_work_says_a_line_now_and_then(

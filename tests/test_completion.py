@@ -47,7 +47,7 @@ def offered(bash: Path, folder: Path, *words: str) -> set[str]:
         (("verify", "pocket/i"), {"pocket/ioi", "pocket/induction"}),
         (("verify", "pocket/ioi", "own"), {"own.circ"}),
         (("verify", "pocket/ioi", "-o", "re"), {"report.json"}),
-        (("verify", "pocket/ioi", "--model", "po"), {"pocket"}),
+        (("verify", "pocket/ioi", "--model", "po"), {"pocket", "pocket-deep"}),
         (("compare", "pocket/ioi", "pocket/ind"), {"pocket/induction"}),
         (("view", "r"), {"report.json"}),
         (("discover", "--task", "io"), {"ioi"}),

@@ -27,6 +27,7 @@ heads inhibition = 7.3 7.9 8.6 8.10 at END
 heads mover = 9.6 9.9 10.0 at END
 heads backup = 9.0 10.1 at END role backup_mover
 """,
+    "pocket": 'circuit around\nmodel "pocket"\ntask ioi(corrupt = abc)\n',
     "gpt2-medium": 'circuit around\nmodel "gpt2-medium"\ntask colored_objects(corrupt = query)\n',
 }
 LAB = "role reader\n  expect attention(self, END -> IO) >= 5%\n"

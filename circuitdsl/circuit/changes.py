@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -93,15 +93,14 @@ class PathPatch:
 
     def chains(self) -> Iterator[Chain]:
         """Every chain of single nodes, in the order in which the spec lists them."""
-        yield from self._chains((), 0)
-
-    def _chains(self, links: tuple[Member, ...], arrow: int) -> Iterator[Chain]:
-        if arrow == len(self.arrows):
-            yield Chain(links)
-            return
-        for member in self.arrows[arrow].members:
-            if not links or links[-1].receiver == member.sender:
-                yield from self._chains((*links, member), arrow + 1)
+        first, *rest = self.arrows
+        found: list[tuple[Member, ...]] = [(member,) for member in first.members]
+        for arrow in rest:
+            onwards: dict[Node, list[Member]] = {}
+            for member in arrow.members:
+                onwards.setdefault(member.sender, []).append(member)
+            found = [(*links, member) for links in found for member in onwards.get(links[-1].receiver, ())]
+        yield from map(Chain, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,24 @@ class Chain:
 
 
 Patch = EdgePatch | PathPatch | NodePatch
+
+
+def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
+    """A part along a direction, and a node that cannot be patched with it in one run, since they share a term.
+
+    Args:
+        senders: those of all edges that are patched.
+        sites: all nodes that are knocked out.
+    """
+    for part in sorted(each for each in {*senders, *sites} if each.along):
+        of_head = part in sites and part.kind == "head"
+        if of_head and part in senders:
+            return part, part
+        for other in sorted({*senders, *sites} - {part}):
+            same = other.whole == part.whole and (other.is_part or (of_head and other in senders))
+            if same or (other in senders and part.whole.holds(other)):
+                return part, other
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ class Circuit:
     #: the layers and heads a layer that its sets were counted in; None where no set depends on the model
     counted: tuple[int, int] | None = None
     path: str = ""
+    #: the dictionaries whose features it may name (see `features.places_of`)
+    dictionaries: tuple[tuple[str, str, str], ...] = field(default=(), compare=False)
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
     said: Callable[[], str] = field(default=str, compare=False)
@@ -186,9 +188,8 @@ class Circuit:
     def own_edges(self) -> Iterator[Edge]:
         """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`."""
         for claim, member in self.edges():
-            stream = member.sender.kind == "resid"  # a sum of what others write, which is no node of the circuit
             negligible = any(isinstance(test, Negligible) for test in claim.tests)
-            if claim.kind in ("edge", "path") and not stream and not negligible:
+            if claim.kind in ("edge", "path") and _is_member(member.sender) and not negligible:
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:
@@ -237,7 +238,7 @@ def membership(circuit: Circuit) -> Membership:
     sites -= {site for site in sites if site.node.is_part and Site(site.node.whole, site.position) in sites}
     ends = (node for _, member in circuit.edges() for node in (member.sender, member.receiver))
     named = [*(node for group in circuit.groups for node in group.nodes), *ends]
-    mlps = any(node.kind == "mlp" for node in named)
+    mlps = any(node.kind == "mlp" and _is_member(node) for node in named)
     return Membership(frozenset(sites), edges, mlps, {name: members for name, members in groups.items() if members})
 
 
@@ -248,6 +249,11 @@ def _ends(edge: Edge) -> tuple[Site, ...]:
     return (sender, Site(edge.receiver.node, edge.position)) if acts else (sender,)
 
 
+def _is_member(node: Node) -> bool:
+    """Whether a node is one of those that the model is made of, or a singular component or neuron of it."""
+    return node.kind != "resid" and node.along is None and not node.of
+
+
 def _writes(node: Node) -> bool:
     """Whether a node can be ablated; `embed` always stays."""
-    return node.kind in ("head", "mlp")
+    return node.kind in ("head", "mlp") and _is_member(node)

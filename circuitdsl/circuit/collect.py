@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import cast
 
 from circuitdsl.circuit.arguments import sites_of
-from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch
+from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch, overlapping
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
-from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Ablation, Positions
+from circuitdsl.circuit.measurement import Expected, Measurement
+from circuitdsl.circuit.nodes import Ablation, Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
@@ -77,6 +77,20 @@ def _together(scope: Scope, block: s.When, one: Patch, other: Patch) -> EdgePatc
                 return EdgePatch((*one.members, *other.members), one.via_mlps)
     scope.sink.error("E051", "the second condition adds nothing to the first", block.span)
     return None
+
+
+def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tuple[Node, Node] | None:
+    """A part along a direction with what it cannot be patched or read with, of a claim and its condition."""
+    both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
+    patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
+    sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
+    senders = {edge.sender for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges}
+    read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
+    heads = {node.whole: node for node in sites if node.along and node.kind == "head"}
+    streams = [node for node in sites if node.along and node.kind == "resid"]
+    clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
+    clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
+    return clash or overlapping(senders, sites)
 
 
 class Claims:
@@ -149,6 +163,10 @@ class Claims:
         if under is not None and isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
             message = "the condition knocks all of it out already: there is nothing left to knock out"
             scope.sink.error("E087", message, statement.measurement.span)
+        if under is not None and (shared := _shared(measurement, under.effect)):
+            message = f"{shared[0]} and {shared[1]} cannot be patched together: they share a term"
+            scope.sink.error("E087", message, getattr(statement, "measurement", statement).span)
+            return
         named = [*measurement.positions, *[p for t in tests if isinstance(t, Stronger) for p in t.patch.positions]]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
         tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
@@ -171,7 +189,7 @@ class Claims:
                 expected_to_fail=gap.reason.text if gap else None,
                 under=under,
                 strata=_strata(scope, where, bool(tasks)),
-                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid), None) is not None,
+                lone_nodes=next(s.walk_to(statement, s.Head, s.Layer, s.Mlp, s.Resid, s.Feature), None) is not None,
             )
             self.claims.append(claim)
             if measurement.of_whole:

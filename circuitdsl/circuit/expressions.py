@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from circuitdsl.circuit.claims import Group
+from circuitdsl.circuit.features import feature_of
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
@@ -14,7 +15,7 @@ from circuitdsl.language.diagnostics import listing, shorten
 from circuitdsl.language.syntax_errors import as_node
 
 #: what a list is of: heads, MLPs, or both
-Kind = Literal["heads", "mlps", "nodes"]
+Kind = Literal["heads", "mlps", "nodes", "features"]
 #: groups that are defined through one another, and members of the wrong kind that are named
 MAX_CHAIN, MAX_WRONG = 100, 50
 
@@ -31,6 +32,15 @@ def evaluate(scope: Scope, node: s.Set, kind: Kind = "nodes") -> Members | None:
                 return dict(scope.itself)
             found = scope.node(node)
             return None if found is None else {found: _home(scope, found)}
+        case s.Feature():
+            one = feature_of(scope, node)
+            return None if one is None else {one: scope.homes.get(one)}
+        case s.GroupRef(name=name) if name in scope.dictionaries and name not in scope.definitions:
+            if scope.dictionaries[name] is not None:
+                scope.sink.error(
+                    "E065", f"{name} is a dictionary, and no node", node.span, f"name a feature: {name}[0]"
+                )
+            return None
         case s.Layer(layer=layer):
             shape = scope.sized(node)
             if shape is None or not scope.in_range(Node("head", layer, 0), node.span):
@@ -105,6 +115,11 @@ def _combine(
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
+    for part in [node for node in found if node.along]:
+        if other := next((each for each in found if each.is_part and each.whole == part.whole and each < part), None):
+            message = f"{other} and {part} overlap: two parts of a node, one of them along a direction"
+            scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
+            wrong = True
     if not wrong and not found:
         scope.sink.error("E056", f"{whole} is empty", whole.span)
         wrong = True
@@ -119,7 +134,7 @@ def _named_twice(
     twice = None
     if name in named:
         twice = f"{name} is named twice"
-    elif isinstance(operand, s.Head | s.Mlp | s.Resid) and next(iter(members)) in found:
+    elif isinstance(operand, s.Head | s.Mlp | s.Resid | s.Feature) and next(iter(members)) in found:
         twice = f"{name} is named twice: it is in {by_name[next(iter(members))]}"
     elif isinstance(operand, s.GroupRef | s.Layer):
         again = [node for node in members if by_name.get(node) == str(node)]
@@ -171,11 +186,13 @@ def resolve_group(scope: Scope, group: s.Group) -> Members | None:
 def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     """Whether all members are of the kind that the group lists; `nodes` lists any."""
     kind = {"heads": "head", "mlps": "mlp"}.get(group.kind)
-    wrong = [node for node in members if kind and node.kind != kind]
-    written = s.walk_to(group.members, s.Head, s.Mlp, s.Resid, s.Special)
+    wrong = [node for node in members if (group.kind == "features") != bool(node.of) and group.kind != "nodes"]
+    wrong += [node for node in members if kind and not node.of and node.kind != kind]
+    written = s.walk_to(group.members, s.Head, s.Mlp, s.Resid, s.Feature, s.Special)
     places = {str(part): part.span for part in reversed([*written])}
     for node in wrong[:MAX_WRONG]:
         what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
+        what = "a feature" if node.of else what
         where = places.get(str(node), group.members.span)
         help = f"write: nodes {group.name.text} = …"
         scope.sink.error("E074", f"{node} is {what}, and the group lists {group.kind}", where, help)

@@ -22,6 +22,15 @@ def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | 
     found: tuple[Verb, ...] | None = complete(_verb(scope, verb) for verb in verbs)
     if not found or broken:
         return None
+    for line, verb in zip(verbs, found, strict=True):
+        later = found[found.index(verb) + 1 :] if isinstance(verb, Scale) else ()
+        parts = {node.whole: node for node in getattr(verb, "nodes", ()) if node.along}
+        if replaced := next(
+            (parts[x.node] for v in later if isinstance(v, Replace) for x in v.sites if x.node in parts), None
+        ):
+            message = f"{replaced.whole} is replaced afterwards, with its part {replaced}"
+            scope.sink.error("E121", message, line.span, "put 'replace' first")
+            return None
     return Intervention(block.name.text, block.title.text if block.title else "", found, block.span.line)
 
 
@@ -41,17 +50,16 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
                 scope.sink.error("E121", message, value.span)
             return None if found is None or mass is None else SetAttention(*found, mass)
         case s.Scale(nodes=nodes, factor=factor):
-            members = _heads_and_mlps(scope, nodes, components=True)
+            members = _changed(scope, nodes, components=True)
             by = read(scope, factor, "plain", "a factor")
             return None if members is None or by is None else Scale(tuple(members), by)
         case s.ProjectOut(nodes=nodes):
-            members = _heads_and_mlps(scope, nodes, components=True)
+            members = _changed(scope, nodes, components=True)
             whole = [str(node) for node in members or () if not node.is_part]
             if whole:
                 help = f"name one, such as {whole[0]}[0]; to silence a whole node write: replace {whole[0]} with zero"
-                scope.sink.error(
-                    "E121", f"only singular components are projected out, not {listing(whole)}", nodes.span, help
-                )
+                what = "only singular components and directions are projected out"
+                scope.sink.error("E121", f"{what}, not {listing(whole)}", nodes.span, help)
                 return None
             return None if members is None else Scale(tuple(members), 0.0)
         case s.Replace(nodes=nodes, value=word):
@@ -59,20 +67,21 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
                 evaluate(scope, nodes)
                 scope.sink.unknown("E047", "replacement", word.text, word.span, ABLATIONS)
                 return None
-            members = _heads_and_mlps(scope, nodes, components=False)
+            members = _changed(scope, nodes, components=False)
             sites = None if members is None else sites_of(scope, members, nodes.span)
             return None if sites is None else Replace(sites, word.text)  # type: ignore[arg-type]
 
 
-def _heads_and_mlps(scope: Scope, nodes: s.Set, components: bool) -> Members | None:
-    """The nodes that a verb changes, singular components of heads among them only where the verb takes `components`."""
+def _changed(scope: Scope, nodes: s.Set, components: bool) -> Members | None:
+    """The nodes that a verb changes; singular components of heads and directions only where it takes `components`."""
     members = evaluate(scope, nodes)
-    others = [str(node) for node in members or () if node.kind not in ("head", "mlp")]
-    single = [str(node) for node in members or () if node.is_part and (node.kind == "mlp" or not components)]
+    plain = [node for node in members or () if not (components and node.along and node.kind != "logits")]
+    others = [str(node) for node in plain if node.kind not in ("head", "mlp")]
+    single = [str(node) for node in plain if node.is_part and (node.kind == "mlp" or not components)]
     if others:
         message = f"interventions change heads and MLPs; {listing(others)} is neither"
     elif single:
-        what = "singular components of heads are scaled or projected out, nothing else is done to a part of a node"
+        what = "of the parts of a node, singular components and directions are scaled or projected out, no others"
         message = f"{listing(single)}: {what}"
     else:
         return members

@@ -6,6 +6,7 @@ a sum of terms, a *node* writes one of them, a *receiver input* reads the sum th
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 NodeKind = Literal["embed", "head", "mlp", "resid", "logits"]
@@ -20,32 +21,67 @@ Direction = Literal["noise", "denoise"]
 Ablation = Literal["corrupt", "mean", "zero"]
 
 
+#: the index of parts along a direction
+ALONG = 10**9
+
+
+@dataclass(frozen=True, order=True)
+class Along:
+    """A direction of the residual stream, as a spec names it: two with the same name and content are equal.
+
+    Attributes:
+        sha256: of `unit`.
+        unit: the unit vector, numbers of 4 bytes, the lowest first.
+    """
+
+    name: str
+    sha256: str
+    unit: bytes = field(repr=False, compare=False)
+
+    @property
+    def width(self) -> int:
+        """How many numbers it has."""
+        return len(self.unit) // 4
+
+
 class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
     `resid` is the stream as it enters a layer: the sum of all terms written before. The last one enters the final norm.
-    `index` picks a singular component of a head's output or a neuron of an MLP; -1 means the whole node.
+    `index` picks a singular component of a head's output, a neuron of an MLP or, of the dictionary that `of` names (see
+    `dictionaries.known`), a feature of an MLP or a stream; `ERROR` is what its features leave. -1 means the whole node.
+    `ALONG` means the part of the node's term along a direction.
     """
 
     kind: NodeKind
     layer: int = -1
     head: int = -1
     index: int = -1  # type: ignore[assignment]
+    of: str = ""
+    along: Along | None = None
+
+    def __repr__(self) -> str:
+        """Fields that are seldom set are shown where they are: numbers are kept under such texts, and nulls drawn."""
+        own = f"kind={self.kind!r}, layer={self.layer!r}, head={self.head!r}, index={self.index!r}"
+        more = "".join(f", {name}={getattr(self, name)!r}" for name in ("of", "along") if getattr(self, name))
+        return f"Node({own}{more})"
 
     def __str__(self) -> str:
-        if self.kind not in _PREFIX:
-            return self.kind
-        name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
-        return f"{name}[{self.index}]" if self.is_part else name
+        if self.of:
+            return f"{self.of.partition('#')[0]}[{'error' if self.index == ERROR else self.index}]"
+        name: str = self.kind
+        if self.kind in _PREFIX:
+            name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
+        return f"{name}[{self.along.name if self.along else self.index}]" if self.is_part else name
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a singular component of a head or a neuron of an MLP."""
+        """Whether it is a singular component, a neuron, a feature, or the part of a node along a direction."""
         return self.index >= 0
 
     @property
     def whole(self) -> Node:
-        """The head or MLP that it is a part of, or the node itself."""
+        """The node that it is a part of, or the node itself."""
         return Node(self.kind, self.layer, self.head) if self.is_part else self
 
     def stage(self, parallel: bool = False) -> float:
@@ -66,9 +102,12 @@ class Node(NamedTuple):
 
     def holds(self, other: Node) -> bool:
         """Whether it is a residual stream in which another node's term is: one that is written before its layer."""
-        return self.kind == "resid" and self != other != LOGITS and other.known_after < self.layer
+        whole = self.kind == "resid" and not self.is_part
+        return whole and self != other and other.kind != "logits" and other.known_after < self.layer
 
 
+#: the index of what the features of a dictionary leave
+ERROR = 2**30
 _PREFIX = {"head": "", "mlp": "m", "resid": "resid"}
 EMBED = Node("embed")
 LOGITS = Node("logits")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from circuitdsl.circuit.changes import EdgePatch, Member, PathPatch
 from circuitdsl.circuit.edges import MAX_PAIRS, is_before, may_be_one, resolve_edge
-from circuitdsl.circuit.nodes import EVERYWHERE, Position, Positions
+from circuitdsl.circuit.nodes import EVERYWHERE, Edge, Node, Position, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Fix, listing
@@ -80,10 +80,15 @@ def _only(arrow: EdgePatch, members: list[Member]) -> EdgePatch:
 
 def _carries(scope: Scope, hop: s.Hop, coming: EdgePatch, going: EdgePatch) -> bool:
     """Whether what comes to each node between two arrows can change what it writes where the next arrow reads it."""
-    for node in dict.fromkeys(member.receiver for member in coming.members):
-        arrive = [edge for edge in coming.edges if edge.receiver.node == node]
+    leave: dict[Node, dict[Position, None]] = {}
+    for edge in going.edges:
+        leave.setdefault(edge.sender, {})[edge.position] = None
+    come: dict[Node, list[Edge]] = {}
+    for edge in coming.edges:
+        come.setdefault(edge.receiver.node, []).append(edge)
+    for node, arrive in come.items():
         read = tuple(dict.fromkeys(edge.position for edge in arrive))
-        written = tuple(dict.fromkeys(edge.position for edge in going.edges if edge.sender == node))
+        written = tuple(leave.get(node, ()))
         ports = tuple(dict.fromkeys(edge.receiver.port for edge in arrive))
         if written and (problem := _lost(scope, coming.receiver, ports, read, written)):
             message, help = problem

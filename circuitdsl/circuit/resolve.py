@@ -15,7 +15,9 @@ from typing import TypeVar
 
 from circuitdsl.circuit.claims import Circuit, Claim, Group, ModelUse, TaskUse
 from circuitdsl.circuit.collect import Claims
+from circuitdsl.circuit.directions import resolve_direction
 from circuitdsl.circuit.expressions import find_homes, record, resolve_group, role_of
+from circuitdsl.circuit.features import find_dictionaries, places_of
 from circuitdsl.circuit.header import margin_of, metric_of, model_use, task_use
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.paths import leaves
@@ -37,7 +39,7 @@ from circuitdsl.language.diagnostics import Diagnostic, Sink, ordered
 LANGUAGE = 1
 #: these belong to the file, wherever they stand
 OF_THE_FILE = (s.Use, s.Role, s.Compare, s.Language)
-HEADER = (s.Model, s.Task, s.Metric, s.Margin, s.ProtocolLine, s.Info)
+HEADER = (s.Direction, s.Model, s.Task, s.Metric, s.Margin, s.ProtocolLine, s.Info)
 
 T = TypeVar("T", bound=s.Syntax)
 
@@ -248,11 +250,13 @@ def _circuit(part: _Part, file: _File) -> Circuit:
     # what stands before the first circuit is resolved with each of them, and reported once (see `ordered`)
     statements = [*file.before, *part.statements]
     model = _model(scope, file, part)
+    find_dictionaries(scope, statements, file.syntax.path, file.allow_outside)
     _tasks(scope, file, part)
     if metric := _last(scope, file, part, s.Metric, "metric"):
         scope.metric = metric_of(scope.sink, metric.name, metric.arguments) or Metric()
     if margin := _last(scope, file, part, s.Margin, "margin"):
         scope.margin = margin_of(scope, margin) or scope.margin
+    _directions(scope, file, part)
     groups = _groups(scope, part.statements)
     claims = Claims(scope, part.name, file.known or {})
     for statement in statements:
@@ -275,6 +279,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         counted=scope.counted,
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
+        dictionaries=places_of(scope),
         sha256=file.used.sha256(file.syntax.text),
         said=partial(file.used.meaning, file.syntax) if file.known is None else str,
     )
@@ -362,10 +367,34 @@ def _may_be_read(scope: Scope, file: _File, use: TaskUse, statement: s.Task) -> 
     return problem is None
 
 
+def _directions(scope: Scope, file: _File, part: _Part) -> None:
+    """The directions of a circuit: the file's, and its own, which replace those of the same name.
+
+    What they are is part of what the spec says: it goes into its hashes.
+    """
+    for statements in (file.before, part.statements):
+        own: dict[str, int] = {}
+        for statement in statements:
+            if isinstance(statement, s.Broken) and statement.keyword == "direction":
+                scope.broken.add(statement.name)
+            if not isinstance(statement, s.Direction):
+                continue
+            name = statement.name
+            if name.text in own:
+                _twice(scope.sink, "direction", name, f"it is defined in line {own[name.text]} already")
+                continue
+            own[name.text] = statement.span.line
+            folder = Path(file.syntax.path).parent
+            found = scope.directions[name.text] = resolve_direction(scope, statement, folder, file.allow_outside)
+            if found is not None and found.sha256 not in file.used.texts:
+                file.used.texts.append(found.sha256)
+                file.used.meanings.append(found.sha256)
+
+
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:
     """All groups; they may be used above the line that defines them."""
     for statement in statements:
-        if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes"):
+        if isinstance(statement, s.Broken) and statement.keyword in ("heads", "mlps", "nodes", "features"):
             scope.broken.add(statement.name)
         elif isinstance(statement, s.Group):
             earlier = scope.definitions.setdefault(statement.name.text, statement)

@@ -12,7 +12,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Ablation, Node, Position, Positions
+from circuitdsl.circuit.nodes import ALONG, EMBED, EVERYWHERE, LOGITS, Ablation, Along, Node, Position, Positions
 from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
@@ -21,6 +21,7 @@ from circuitdsl.language.syntax_errors import as_node
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.roles import Body
+    from circuitdsl.dictionaries.record import Dictionary
 
 #: a node with the positions at which it acts; None where nothing says
 Members = dict[Node, Positions | None]
@@ -78,8 +79,12 @@ class Scope:
     margin: float = 0.01
     definitions: dict[str, s.Group] = field(default_factory=dict)
     groups: dict[str, Members | None] = field(default_factory=dict)
+    #: directions by their names; None where one is wrong
+    directions: dict[str, Along | None] = field(default_factory=dict)
     #: names that broken lines would have defined
     broken: set[str] = field(default_factory=set)
+    #: the dictionaries of features that it names; None for one that was wrong and was reported
+    dictionaries: dict[str, Dictionary | None] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False
@@ -175,23 +180,48 @@ class Scope:
     def node(self, written: s.Head | s.Mlp | s.Resid | s.Special) -> Node | None:
         """A node that exists in the model; None where there is none, after a diagnostic was emitted."""
         match written:
-            case s.Head(layer=layer, head=head, index=index):
-                node = Node("head", layer, head, -1 if index is None else index)
-            case s.Mlp(layer=layer, index=index):
-                node = Node("mlp", layer, index=-1 if index is None else index)
+            case s.Head(layer=layer, head=head):
+                node = Node("head", layer, head)
+            case s.Mlp(layer=layer):
+                node = Node("mlp", layer)
             case s.Resid(layer=layer):
                 node = Node("resid", layer) if layer else EMBED
             case s.Special(name="embed" | "logits" as name):
-                return EMBED if name == "embed" else LOGITS
+                node = EMBED if name == "embed" else LOGITS
             case _:
                 self.sink.error("E055", "'self' stands only in the checks of a role", written.span)
                 return None
-        return node if self.in_range(node, written.span) else None
+        part = self._part(node, written)
+        return part if part is not None and self.in_range(part, written.span) else None
+
+    def _part(self, node: Node, written: s.Head | s.Mlp | s.Resid | s.Special) -> Node | None:
+        """The part of a node that is in its brackets; None where there is none, after a diagnostic was emitted."""
+        match written.index:
+            case None:
+                return node
+            case int() as index if node.kind in ("head", "mlp"):
+                return node._replace(index=index)
+            case int():
+                help = "write the name of a direction in the brackets"
+                self.sink.error("E061", f"{node} has no parts with numbers", written.span, help)
+                return None
+            case str() as name:
+                if name in self.directions:
+                    along = self.directions[name]
+                    return None if along is None else node._replace(index=ALONG, along=along)
+                if name not in self.broken:
+                    help = f'add a line such as: direction {name} = file("{name}.safetensors")'
+                    known = list(self.directions)
+                    if known:
+                        self.sink.unknown("E067", "direction", name, written.span, known)
+                    else:
+                        self.sink.error("E067", f"unknown direction '{name}'", written.span, help)
+                return None
 
     def in_range(self, node: Node, span: Span) -> bool:
         """Whether the model has such a layer and head, and the node such a part."""
         model = self.model
-        if model is None or node == EMBED:
+        if model is None or node.kind in ("embed", "logits"):
             return True
         name, layers, heads = model.title, model.n_layers, model.n_heads
         if node.kind == "head":
@@ -205,7 +235,7 @@ class Scope:
             few, spread = f"{name} has {layers} layers", f"the last is {last}"
         elif node.kind == "head" and node.head >= heads:
             few, spread = f"{name} has {heads} heads a layer", f"{node.layer}.0 to {node.layer}.{heads - 1}"
-        elif many is not None and node.index >= many:
+        elif many is not None and node.along is None and node.index >= many:
             owner = "a head" if node.kind == "head" else "an MLP" if many else "a mixture of experts"
             few = f"{owner} of {name} has {many or 'no'} {has}"
             spread = f"{node.whole}[0] to {node.whole}[{many - 1}]" if many else f"{node.whole} is one term"

@@ -34,7 +34,11 @@ RANGES: dict[str, tuple[int, int]] = {
     "vocab_size": (1, 2**22),
     "num_labels": (0, 10_000),
 }
-POCKET = Path(__file__).parent.parent / "models" / "pocket"
+#: the models that come with circuitdsl, with their directories
+EMBEDDED: Mapping[str, Path] = {
+    name: Path(__file__).parent.parent / "models" / folder
+    for name, folder in (("pocket", "pocket"), ("pocket-deep", "pocket_deep"))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ _SIZES: dict[str, tuple[str, int, int, bool, int, int]] = {
     "gemma-3-1b-pt": ("Gemma 3 1B", 26, 4, False, 256, 6912),
 }
 #: the models whose size is known, by the name that a spec gives them, with their titles
-MODELS: Mapping[str, str] = {"pocket": "the model that comes with circuitdsl"} | {
+MODELS: Mapping[str, str] = dict.fromkeys(EMBEDDED, "a model that comes with circuitdsl") | {
     name: title for name, (title, *_) in _SIZES.items()
 }
 _OWNERS = frozenset({"openai-community", "distilbert", "eleutherai", "meta-llama", "mistralai", "qwen", "google"})
@@ -116,8 +120,8 @@ def shape_of(name: str) -> tuple[ModelShape | None, str | None]:
 
     A directory is one as `models.load` sees it: a path that exists from here, or that is written as a path.
     """
-    if name == "pocket":
-        return read_directory(POCKET, "pocket") if (POCKET / "config.json").is_file() else (None, None)
+    if own := EMBEDDED.get(name):
+        return read_directory(own, name) if (own / "config.json").is_file() else (None, None)
     try:
         path = Path(name).expanduser()
         if path.is_dir():

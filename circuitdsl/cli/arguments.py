@@ -96,16 +96,15 @@ def fraction(what: str, low: float = 1e-9, high: float = math.nextafter(1.0, 0.0
 level, share = fraction("level such as 5%"), fraction("share such as 2%")
 
 
-def time(text: str) -> float:
-    """Read a time in seconds: `90`, `90s`, `5m`."""
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+def budget(text: str) -> str:
+    """Check a budget: `90`, `90s`, `5m`, `2e6 blocks`."""
+    from circuitdsl.discover.watch import budget_of
+
     try:
-        value = float(text[:-1] if unit else text) * (unit or 1)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e7:
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a time such as 90s or 5m")
-    return value
+        budget_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.hint}") from None
+    return text
 
 
 def size(text: str) -> int:

@@ -13,15 +13,16 @@ from circuitdsl.cli.arguments import (
     add_prompts,
     add_session,
     add_spec,
+    budget,
     level,
     session,
     share,
-    time,
 )
 from circuitdsl.cli.files import check_folder, load_one, output, picture, write, write_spec
 from circuitdsl.cli.terminal import present, say, tell
 from circuitdsl.errors import UsageError
 from circuitdsl.limits import distance, positive, seed
+from circuitdsl.visible import json_text
 
 if TYPE_CHECKING:
     from circuitdsl.circuit.claims import Circuit
@@ -30,19 +31,27 @@ if TYPE_CHECKING:
 def register(verbs: Verbs) -> None:
     discover = verbs.verb(_discover, "discover", "search a model for its circuit of a task, and draft a spec")
     add_session(discover, "pocket unless named")
-    discover.add_argument("--task", required=True, help="a task as in a spec, or a prompt file, x.jsonl")
-    discover.add_argument("--metric", default="logit_diff", help="as in a spec (default: logit_diff)")
+    discover.add_argument("--task", help="a task as in a spec, or a prompt file, x.jsonl")
+    discover.add_argument(
+        "--from", dest="start", metavar="SPEC", help="keep what this spec says, and add what is missing"
+    )
+    discover.add_argument("--metric", help="as in a spec (default: logit_diff)")
     discover.add_argument("--prompts", type=positive, default=96, help="prompts to search on (default: 96)")
     discover.add_argument("--seed", type=seed, default=0, help="of these; the draft is checked on others")
-    discover.add_argument("--threshold", type=share, default=0.02, help="smallest effect of interest (default: 2%%)")
-    discover.add_argument("--depth", type=positive, default=6, help="stages back from the logits (default: 6)")
-    discover.add_argument("--budget", type=time, metavar="TIME", help="stop searching after this time: 90, 90s, 5m")
-    discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
-    discover.add_argument("--scores", metavar="FILE", help="write a score for every edge to this file instead: .json")
-    discover.add_argument("--method", default="hybrid", metavar="M", help="of --scores: hybrid, exact, attribution, …")
+    discover.add_argument("--threshold", type=share, help="smallest effect of interest (default: 2%%)")
+    discover.add_argument("--claims", type=positive, metavar="N", help="of the draft, at most (default: 30)")
+    discover.add_argument(
+        "--budget", type=budget, metavar="B", help="stop searching after: 90s, 5m, or 2e6 blocks of work"
+    )
     discover.add_argument("--resamples", type=positive, metavar="N", help="of the prompts, to search again on")
-    discover.add_argument("--steps", type=positive, default=5, help="of integrated gradients (default: 5)")
+    discover.add_argument("--name", help="name of the circuit (default: the task's, or its file's)")
     discover.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
+    discover.add_argument(
+        "--found", metavar="FILE", help="write how often each part is found again to this file: .json"
+    )
+    discover.add_argument("--scores", metavar="FILE", help="write a score for every edge to this file instead: .json")
+    discover.add_argument("--method", metavar="M", help="of --scores: hybrid (default), exact, attribution, …")
+    discover.add_argument("--steps", type=positive, help="of --scores by integrated gradients (default: 5)")
 
     compare = verbs.verb(_compare, "compare", "compare the heads and edges of two circuits, against chance")
     compare.add_argument("first", help="a spec, or SPEC#CIRCUIT where it has several")
@@ -97,15 +106,25 @@ def register(verbs: Verbs) -> None:
 def _discover(given: argparse.Namespace) -> int:
     from circuitdsl.api import load
 
-    target = output(given.output)
     if given.scores:
         return _scores(given)
+    _mean_nothing(given, "--scores FILE", "method", "steps")
+    if given.start:
+        _mean_nothing(given, "a --task, not --from", "metric", "name")
+    if bool(given.start) == bool(given.task):
+        raise UsageError("name what to search: --task TASK, or --from SPEC" + " (not both)" * bool(given.task))
+    if given.found and not given.resamples:
+        raise UsageError("--found is about resamples of the prompts", hint="give --resamples 20")
+    target = output(given.output)
     if target and target.is_file():
         raise UsageError(f"{target} is there already", hint="drafts replace nothing: choose another name, or remove it")
-    wanted = ("metric", "prompts", "seed", "threshold", "depth", "budget", "name")
-    with session(given, "pocket") as running:
-        found = running.discover(given.task, **{name: getattr(given, name) for name in wanted}, target=target)
+    with session(given, None if given.start else "pocket") as running:
+        found = running.discover(
+            given.task or "", **_given(given, *DRAFTS, "start"), target=target, prompts=given.prompts, seed=given.seed
+        )
     write_spec(target, found.text)
+    if given.found:
+        write(output(given.found), json_text(found.to_json(), indent=1) + "\n")
     for line in found.summary:
         say(line)
     if target and not load(target).ok:
@@ -113,23 +132,40 @@ def _discover(given: argparse.Namespace) -> int:
     return 0
 
 
+#: options of drafts, and of scores, that have a value only where they are given
+DRAFTS = ("metric", "threshold", "claims", "budget", "name", "resamples")
+SCORES = ("metric", "method", "steps", "budget", "resamples")
+
+
+def _given(given: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given, of some."""
+    return {name: value for name in names if (value := getattr(given, name)) is not None}
+
+
+def _mean_nothing(given: argparse.Namespace, of: str, *names: str) -> None:
+    """Raise `UsageError` for options that were given and mean nothing; they are `of` something else."""
+    for name in _given(given, *names):
+        raise UsageError(f"--{name} goes with {of}", hint=f"leave out --{name}")
+
+
 def _scores(given: argparse.Namespace) -> int:
     from circuitdsl.interop.mib import text_of
 
     if given.output:
         raise UsageError("--scores FILE names the file to write", hint="leave out -o, or --scores")
+    _mean_nothing(given, "a draft, not --scores", "threshold", "claims", "name", "start", "found")
+    if not given.task:
+        raise UsageError("name what to search: --task TASK")
     target = output(given.scores)
-    wanted = ("metric", "prompts", "seed", "method", "steps", "budget")
     with session(given, "pocket") as running:
-        how = {name: getattr(given, name) for name in wanted}
-        found = running.scores(given.task, **how, resamples=given.resamples or 0)
+        found = running.scores(given.task, **_given(given, *SCORES), prompts=given.prompts, seed=given.seed)
     write(target, text_of(found))
     about, kept = found.about, int(found.kept.sum())
     circuit = f"; {kept} of them are a circuit of their own" if kept else ""
     if len(found.found):
         often = int((found.found[found.kept] >= 0.9).sum())
         circuit += f", of which {often} are found in 90 % of {about['resamples']} resamples"
-    end = "" if about["complete"] else "; the time was up before the search was through"
+    end = "" if about["complete"] else "; the budget was up before the search was through"
     say(f"{len(found.scores)} edges scored in {about['seconds']} s{circuit}{end}")
     return 0
 

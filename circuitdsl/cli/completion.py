@@ -39,6 +39,7 @@ def script(shell: str) -> str:
     import shtab
 
     from circuitdsl.api import shipped_specs
+    from circuitdsl.circuit.shapes import EMBEDDED
     from circuitdsl.cli import command_line
     from circuitdsl.tasks.registry import TASKS
 
@@ -46,7 +47,7 @@ def script(shell: str) -> str:
     specs = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.circ"))
     kinds = dict.fromkeys(A_FILE, shtab.FILE)
     kinds |= dict.fromkeys(A_SPEC, _or_file("specs", specs))
-    kinds |= dict.fromkeys(A_MODEL, _or_file("models", ["pocket"]))
+    kinds |= dict.fromkeys(A_MODEL, _or_file("models", [*EMBEDDED]))
     kinds |= dict.fromkeys(A_TASK, _or_file("tasks", sorted(TASKS)))
     parser = command_line()
     for action in _arguments(parser):

@@ -49,18 +49,19 @@ class Stored:
             DictionaryError: it cannot be read, or is not finite.
         """
         import torch
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
 
         try:
+            file = safe_open(str(self.path), "pt")
             if isinstance(rows, range):
-                part, some = self.file.get_slice(self.key), slice(rows.start, rows.stop)
+                part, some = file.get_slice(self.key), slice(rows.start, rows.stop)
                 found = part[:, some].T if self.turned else part[some]
             elif rows is None or len(rows) > FEW:
-                found = self.file.get_tensor(self.key)
+                found = file.get_tensor(self.key)
                 found = found.T if self.turned else found
                 found = found if rows is None else found[torch.as_tensor(rows)]
             else:
-                part = self.file.get_slice(self.key)
+                part = file.get_slice(self.key)
                 parts = [part[:, i : i + 1].T if self.turned else part[i : i + 1] for i in rows]
                 found = torch.cat(parts)
         except (OSError, SafetensorError) as error:
@@ -141,7 +142,7 @@ def stored(path: Path, turned: Sequence[str] = ()) -> dict[str, Stored]:
     refuse_pickle(path)
     try:
         with opened(path):
-            held = safe_open(str(path), "pt")
+            held = safe_open(str(path), "numpy")  # of which only the shapes are read: torch is not needed for these
     except (Unreadable, OSError, SafetensorError) as error:
         hint = "it may have been cut short: copy or download it again"
         raise DictionaryError(f"{path} cannot be read as safetensors: {error}", hint=hint) from None

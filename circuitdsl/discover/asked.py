@@ -8,6 +8,7 @@ from pathlib import Path
 
 from circuitdsl.api import as_task, check_prompt_files, loads
 from circuitdsl.circuit.claims import Circuit
+from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.parse import is_reserved
@@ -98,3 +99,12 @@ def name_of(task: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", Path(file[1]).stem.lower()).strip("_")
     name = name if name[:1].isalpha() else f"prompts_{name}".rstrip("_")
     return f"{name}_" if is_reserved(name) else name
+
+
+def refuse_jumps(metric: str, what: str) -> None:
+    """Raise `UsageError` for a metric that is 0 or 1 on each prompt, which has no gradients."""
+    name = metric.partition("(")[0].strip()
+    shape = METRICS.get(name)
+    if shape is not None and shape.hits:
+        hint = "take logit_diff, prob_diff or logprob"
+        raise UsageError(f"{name} is 0 or 1: it has no gradients, which {what} takes", hint=hint)

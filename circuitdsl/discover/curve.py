@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from circuitdsl.api import as_task
 from circuitdsl.discover.asked import prompts_of
-from circuitdsl.discover.pruning import SHARES
+from circuitdsl.discover.ranking import SHARES
 from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.mib import Scored, read

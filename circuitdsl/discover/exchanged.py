@@ -12,7 +12,7 @@ from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.nodes import Input, Node, Port
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.discover.asked import circuit_of, opening
-from circuitdsl.discover.draft import KEYWORDS
+from circuitdsl.discover.groups import KEYWORDS
 from circuitdsl.errors import UserError
 from circuitdsl.interop.mib import Scored
 from circuitdsl.language.format import format_text

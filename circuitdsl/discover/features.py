@@ -10,9 +10,8 @@ from circuitdsl.circuit.nodes import Position
 from circuitdsl.dictionaries import read_dictionaries
 from circuitdsl.dictionaries.record import DictionaryError, Hook, hook_named
 from circuitdsl.discover.asked import circuit_of, name_of, opening
-from circuitdsl.engine.dictionaries import Firing, Seen, firing, seen_on
+from circuitdsl.engine.dictionaries import Firing, Seen, firing, foreign, seen_on
 from circuitdsl.report.dictionaries import Described, Dictionaries, Example, Feature
-from circuitdsl.report.numbers import percent
 from circuitdsl.tasks.dataset import PromptPair
 from circuitdsl.tasks.tokens import Tokens
 from circuitdsl.verify.prompts import make_data
@@ -79,16 +78,6 @@ def _told(seen: Seen, pairs: Sequence[PromptPair], tokens: Tokens | None, top: i
         int((result.prompts > 0).sum()),
         result.fire,
         strongest,
-    )
-
-
-def foreign(seen: Seen, explained: float) -> str:
-    """Why a dictionary is refused that explains less than the mean alone."""
-    found, model = seen.found, seen.model
-    made = f"it says that it was made for {found.model}" if found.model else "its files name no model"
-    return (
-        f"{found.name} explains {percent(explained)} of {found.writes[0]} in {model.name}, less than a constant would: "
-        f"it is not of this model, or was trained on other prompts; {made}"
     )
 
 

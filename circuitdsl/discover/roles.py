@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from circuitdsl.circuit.arguments import sort_arguments
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.roles import Body, built_in
-from circuitdsl.discover.search import END
+from circuitdsl.discover.places import END
 from circuitdsl.language import syntax as s
 from circuitdsl.report.report import Report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +12,16 @@ from jaxtyping import Bool, Float
 
 from circuitdsl.api import as_task
 from circuitdsl.circuit.nodes import EVERYWHERE, Edge
-from circuitdsl.circuit.vocabulary import METRICS
-from circuitdsl.discover.asked import prompts_of
-from circuitdsl.discover.pruning import Pruning
+from circuitdsl.discover.asked import prompts_of, refuse_jumps
+from circuitdsl.discover.ranking import Ranking
+from circuitdsl.discover.stability import drawn
+from circuitdsl.discover.watch import Budget, budget_of, watched
 from circuitdsl.engine.edge_attribution import attributions
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.mib import Scored
 from circuitdsl.measurements.requests import EdgeRequest
-from circuitdsl.verdict.means import parts
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.session import Session
 from circuitdsl.version import __version__
@@ -30,6 +29,9 @@ from circuitdsl.version import __version__
 Array = np.ndarray
 #: a circuit that does this share of the behaviour is one that is handed out
 FAITHFUL = 0.9
+#: runs between the corrupt and the clean one; methods that take some, and those that search
+STEPS = 5
+STEPPED, SEARCHES = ("attribution_ig", "attribution_ig_activations"), ("hybrid",)
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ Found = tuple[Float[Array, " edges"], Bool[Array, " edges"] | None, bool]
 
 
 def _hybrid(asked: Asked) -> Found:
-    pruning = Pruning(asked.runs, lambda left, value: asked.tell(f"{left} edges do {value:.0%} of the behaviour"))
-    scores = pruning.search()
-    faithful = [point.kept for point in pruning.chain if abs(1 - point.value) <= 1 - FAITHFUL]
-    return scores, asked.runs.graph.connected(faithful[-1]), pruning.complete
+    ranking = Ranking(asked.runs, lambda left, value: asked.tell(f"{left} edges do {value:.0%} of the behaviour"))
+    scores = ranking.search()
+    faithful = [point.kept for point in ranking.chain if abs(1 - point.value) <= 1 - FAITHFUL]
+    return scores, asked.runs.graph.connected(faithful[-1]), ranking.complete
 
 
 def _exact(asked: Asked) -> Found:
@@ -89,17 +91,18 @@ def scored(
     prompts: int = 96,
     seed: int = 0,
     method: str = "hybrid",
-    steps: int = 5,
-    budget: float | None = None,
-    resamples: int = 0,
+    steps: int | None = None,
+    budget: Budget | float | str | None = None,
+    resamples: int | None = None,
 ) -> Scored:
     """Score every edge of the session's model (by default `pocket`) by what it does for a task.
 
     Args:
         task, metric: as in a spec; the task may be the path of a prompt file.
-        method: `hybrid` (`pruning.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
-        steps: runs between the corrupt and the clean one, for integrated gradients.
-        budget: seconds after which `hybrid` stops; edges that it has not told apart then are ranked by their gradients.
+        method: `hybrid` (`ranking.py`), `exact`, `attribution`, `attribution_ig` or `attribution_ig_activations`.
+        steps: runs between the corrupt and the clean one, for integrated gradients (by default 5).
+        budget: after which `hybrid` stops: seconds, `5m`, `2e6 blocks`; edges that it has not told apart then are
+            ranked by their gradients.
         resamples: bootstrap resamples of the prompts, within strata, on which `hybrid` searches again; each edge then
             has the share of them in which it is one of the circuit (semantics §8).
 
@@ -107,27 +110,30 @@ def scored(
         Scores in shares of the gap, but for `hybrid`: there a score is one over the rank.
 
     Raises:
-        UsageError: there is no such method, task or option, or the method finds no circuit that could be found again.
+        UsageError: there is no such method, task or option, or an option means nothing to the method.
         UserError: the model cannot be read, or does not do the task.
     """
     if method not in METHODS:
         raise UsageError(f"there is no method {method}", hint=f"there are {', '.join(METHODS)}")
-    if resamples and method != "hybrid":
-        raise UsageError(f"{method} scores edges and finds no circuit", hint="leave out the resamples, or take hybrid")
-    if method != "exact" and _jumps(metric):
-        raise UsageError(f"{metric} is 0 or 1: it has no gradients, which {method} takes", hint="--method exact")
-    start, found = time.monotonic(), prompts_of(session, task, metric, prompts, seed)
-    with session.busy("scoring edges") as spinner:
-
-        def tell(what: str) -> bool:
-            if spinner:
-                spinner.update(f"scoring edges: {what}")
-            return budget is None or time.monotonic() - start < budget
-
+    if method != "exact":
+        refuse_jumps(metric, method)
+    limit, resamples = budget_of(budget), resamples or 0
+    for name, value, of in (
+        ("steps", steps, STEPPED),
+        ("budget", budget, SEARCHES),
+        ("resamples", resamples, SEARCHES),
+    ):
+        if value and method not in of:
+            raise UsageError(
+                f"{name} means nothing to the method {method}", hint=f"leave it out, or take {' or '.join(of)}"
+            )
+    found = prompts_of(session, task, metric, prompts, seed)
+    with watched(session, "scoring edges", limit) as watch:
+        watch.counts(found.tally)
         runs = WholeRuns(found, np.arange(len(found.pairs)))
-        scores, kept, complete = METHODS[method](Asked(runs, steps, tell))
-        again = tuple(_again(found, steps, tell, resamples))
-    how = {"method": method, "seconds": round(time.monotonic() - start, 1), "complete": complete}
+        scores, kept, complete = METHODS[method](Asked(runs, steps or STEPS, watch.tell))
+        again = tuple(_again(found, watch.tell, resamples))
+    how = {"method": method, "seconds": round(watch.seconds, 1), "complete": complete}
     how |= {"resamples": len(again)} if resamples else {}
     inside = np.zeros(len(scores), bool) if kept is None else kept
     shares = np.mean(again, axis=0) if again else ()
@@ -135,24 +141,14 @@ def scored(
     return Scored(runs.graph, scores, inside, d_model=runs.model.d_model, about=about, found=shares)
 
 
-def _jumps(metric: str) -> bool:
-    """Whether a metric is 0 or 1 on each prompt."""
-    shape = METRICS.get(metric.partition("(")[0].strip())
-    return shape is not None and shape.hits
-
-
-def _again(
-    prompts: Prompts, steps: int, tell: Callable[[str], bool], resamples: int
-) -> Iterator[Bool[Array, " edges"]]:
+def _again(prompts: Prompts, tell: Callable[[str], bool], resamples: int) -> Iterator[Bool[Array, " edges"]]:
     """The circuits of resamples of the prompts, of those that were searched to the end."""
-    generator, places = np.random.default_rng(0), parts(prompts.strata)
-    for number in range(resamples):
-        drawn = np.concatenate([generator.choice(here, len(here)) for here in places])
+    for number, indices in enumerate(drawn(prompts.strata, resamples)):
 
         def told(what: str, number: int = number) -> bool:
             return tell(f"resample {number + 1} of {resamples}: {what}")
 
-        _, kept, complete = _hybrid(Asked(WholeRuns(prompts, np.sort(drawn)), steps, told))
+        _, kept, complete = _hybrid(Asked(WholeRuns(prompts, indices), STEPS, told))
         if complete and kept is not None:
             yield kept
 

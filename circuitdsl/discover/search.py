@@ -1,250 +1,228 @@
-"""The search: which nodes send to what was found so far, beginning with the logits (Wang et al. 2022, section 3).
+"""The search for edges: which groups send to which, by exact patching of all their edges together.
 
-A stage has receivers: first the logits, then every group of nodes that an earlier stage found. Each candidate sender
-is patched into all of them together, through one input and at one position, exactly and directly. It is kept when
-its effect lies beyond the threshold, tested over all candidates of the stage, and when it stands out from those
-candidates of its kind that do not.
+A receiver is the logits or a group; a sender is a group that is earlier, or the embedding. All senders are patched into
+all receivers at once, through one input, directly (Wang et al. 2022, section 3, for whole groups). An edge is found
+when its effect lies beyond the threshold, tested over all that are tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Input, Node, NodeKind, Port, Position
-from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS
-from circuitdsl.engine.positions import indices_of
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, NodeKind, Port, Position, Site
+from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.discover.places import COMMON, END, tokens_of
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.measurements.requests import EdgeRequest
-from circuitdsl.tasks.dataset import PromptPair
+from circuitdsl.measurements.requests import EdgeRequest, NodeRequest
 from circuitdsl.verdict.means import pair
 from circuitdsl.verdict.ratios import Ratio
 from circuitdsl.verdict.weighing import NULL_MEMBERS
 from circuitdsl.verify.measure import measure
 
-END = Position("END")
-#: false finds that a stage may have on average, were there nothing to find
+Array = np.ndarray
+R = TypeVar("R", EdgeRequest, NodeRequest)
+#: false finds that a search may have on average, were there nothing to find
 LEVEL = 0.05
-#: members of a group at most; the strongest are kept
-MOST = 16
-#: a position is searched where this share of the prompts has it
-COMMON = 0.9
+#: edges that do less than this share of the largest into the same group are not written down
+WORTH = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes of one kind that act together at one position; the logits are one as well."""
+    """Nodes of one kind that act together, at one position or several; the logits are one as well."""
 
     nodes: tuple[Node, ...]
-    position: Position
+    positions: tuple[Position, ...]
 
     @property
     def kind(self) -> NodeKind:
         return self.nodes[0].kind
 
+    @property
+    def sites(self) -> frozenset[Site]:
+        return frozenset(Site(node, place) for node in self.nodes for place in self.positions)
+
     def __str__(self) -> str:
-        return f"{' '.join(map(str, self.nodes))} at {self.position}"
+        return f"{' '.join(map(str, self.nodes))} at {', '.join(map(str, self.positions))}"
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A sender that was kept, and what patching it into its receivers does.
+class Sending:
+    """Senders and receivers: every sender acts on every receiver, through one input, at some positions.
 
     Attributes:
-        port, position: the input that it is read through, and where.
-        effect: as a share of the gap, with its 95 % interval.
+        positions: where the receivers read what the senders write.
+        effect: of all these edges patched together, as a share of the gap, with its 95 % interval.
     """
 
-    sender: Node
+    senders: Group
+    receivers: Group
     port: Port
-    position: Position
-    effect: float
-    low: float
-    high: float
+    positions: tuple[Position, ...]
+    effect: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
 
     @property
     def lowers(self) -> bool:
         return self.effect < 0
 
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(
+            Edge(sender, Input(node, self.port), place)
+            for sender in self.senders.nodes
+            for node in self.receivers.nodes
+            for place in self.positions
+        )
 
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """Senders and receivers: every sender acts on every receiver, through one input, at one position, with one sign.
 
-    Attributes:
-        links: the senders, each patched alone into all receivers; the strongest first.
-        joint: all of them patched together; `sender` is one of them.
+def effects(prompts: Prompts, requests: Sequence[R], indices: Array) -> dict[R, Ratio]:
+    """The effects of patches; not where few prompts have the positions, or nothing changes.
+
+    Args:
+        indices: which prompts; one may come several times.
     """
-
-    group: Group
-    receivers: Group
-    links: tuple[Link, ...]
-    joint: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How to search.
-
-    Attributes:
-        threshold: effects this small, as a share of the gap, are of no interest.
-        prompts: how many of the prompts are used.
-        depth: stages at most, the logits being the first.
-    """
-
-    threshold: float = 0.02
-    prompts: int = 96
-    depth: int = 6
-
-
-@dataclass
-class Found:
-    """Everything that a search found, in the order in which it did; `complete` unless it was stopped.
-
-    `edges` is how many were measured.
-    """
-
-    sendings: list[Sending] = field(default_factory=list)
-    edges: int = 0
-    complete: bool = True
-
-
-#: called with (edges measured so far, what is searched); returns whether to go on
-Progress = Callable[[int, str], bool]
-
-
-def search(prompts: Prompts, settings: Search, progress: Progress | None = None) -> Found:
-    """Search backwards from the logits."""
-    found, where = Found(), places(prompts)
-    queue = [(Group((LOGITS,), END), 1)]
-    acting: set[tuple[Node, Position]] = set()
-    while queue:
-        receivers, depth = queue.pop(0)
-        if progress and not progress(found.edges, f"what sends to {receivers}"):
-            found.complete = False
-            break
-        candidates = list(_candidates(prompts, receivers, where))
-        found.edges += sum(len(request.edges) for request in candidates)
-        for links in _buckets(_kept(prompts, candidates, settings)):
-            found.sendings += _sendings(prompts, receivers, links, settings)
-            senders, position = sorted(link.sender for link in links), links[0].position
-            new = tuple(node for node in senders if (node, position) not in acting and node != EMBED)
-            acting |= {(node, position) for node in new}
-            if new and depth < settings.depth:
-                queue.append((Group(new, position), depth + 1))
-    return found
-
-
-# --- candidates -------------------------------------------------------------------------------------
-
-
-def places(prompts: Prompts) -> tuple[Position, ...]:
-    """Positions to search: those of the task and the token after each, every token under one name.
-
-    Positions that few prompts have are left out, and so are those whose tokens have names already.
-    """
-    named = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
-    ordered = sorted(named, key=lambda name: (name in GENERAL_POSITIONS, list(named).index(name)))
-    wanted = [END, *(Position(name) for name in ordered), *(Position(name, 1) for name in ordered)]
-    found: list[Position] = []
-    covered = [frozenset[int]() for _ in prompts.pairs]
-    for place in wanted:
-        tokens = [_tokens(pair, place) for pair in prompts.pairs]
-        has = [bool(here) for here in tokens]
-        new = [not here & known for here, known in zip(tokens, covered, strict=True) if here]
-        if np.mean(has) >= COMMON and np.mean(new) >= COMMON:
-            found.append(place)
-            covered = [known | here for known, here in zip(covered, tokens, strict=True)]
-    return tuple(found)
-
-
-def _tokens(pair: PromptPair, place: Position) -> frozenset[int]:
-    """The tokens that a position stands for; the token after it only where it stands for one."""
-    index = indices_of(pair, place)
-    return frozenset() if place.offset and len(index) > 1 else frozenset(index)
-
-
-def _candidates(prompts: Prompts, receivers: Group, where: Sequence[Position]) -> Iterator[EdgeRequest]:
-    """Every sender into every input of the receivers, at every position where it can be read."""
-    ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
-    for port in ports:
-        for position in where if port in ("k", "v") else (receivers.position,):
-            for sender in _nodes(prompts):
-                if later := _later(prompts, sender, receivers):
-                    yield EdgeRequest(tuple(Edge(sender, Input(node, port), position) for node in later))
-
-
-def _later(prompts: Prompts, sender: Node, receivers: Group) -> tuple[Node, ...]:
-    """The receivers that a sender comes before."""
-    stage = sender.stage(prompts.model.parallel)
-    return tuple(node for node in receivers.nodes if stage < node.stage(prompts.model.parallel))
-
-
-def _nodes(prompts: Prompts) -> Iterator[Node]:
-    yield EMBED
-    for layer in range(prompts.model.n_layers):
-        yield from (Node("head", layer, head) for head in range(prompts.model.n_heads))
-        yield Node("mlp", layer)
-
-
-# --- what is kept -----------------------------------------------------------------------------------
-
-
-def _kept(prompts: Prompts, candidates: Sequence[EdgeRequest], settings: Search) -> list[Link]:
-    """The candidates whose effect is beyond the threshold and stands out among those of their kind and input.
-
-    It stands out where it is larger than 95 % of the weak ones, if there are enough to say.
-    """
-    beyond: list[tuple[Edge, Ratio]] = []
-    weak: dict[tuple[NodeKind, Port], list[float]] = {}
-    for edge, ratio in _ratios(prompts, candidates, settings):
-        p = 2 * min(float(ratio.below(-settings.threshold)), float(ratio.above(settings.threshold)))
-        if p * len(candidates) <= LEVEL:
-            beyond.append((edge, ratio))
-        else:
-            weak.setdefault((edge.sender.kind, edge.receiver.port), []).append(abs(float(ratio.value)))
-
-    def stands_out(edge: Edge, ratio: Ratio) -> bool:
-        others = weak.get((edge.sender.kind, edge.receiver.port), [])
-        return len(others) < NULL_MEMBERS or abs(float(ratio.value)) > float(np.quantile(others, 0.95))
-
-    return [_link(*one) for one in beyond if stands_out(*one)]
-
-
-def _ratios(prompts: Prompts, candidates: Sequence[EdgeRequest], settings: Search) -> Iterator[tuple[Edge, Ratio]]:
-    """The first edge of candidates with their effect; not where few prompts have its position, or nothing changes."""
-    indices = np.arange(min(settings.prompts, len(prompts.pairs)))
-    series = measure(prompts, candidates, indices)
-    for request in candidates:
-        one = series[request].only(series[request].present)
+    every, rows = np.unique(indices, return_inverse=True)
+    series, found = measure(prompts, requests, every), {}
+    for request in requests:
+        one = series[request].only(rows)
+        one = one.only(one.present)
         if len(one.indices) >= len(indices) / 2 and one.changed.any():
             d, gap = one.values - prompts.clean[one.indices], (prompts.clean - prompts.corrupt)[one.indices]
             paired = pair(d, gap, prompts.strata[one.indices], METRICS[prompts.metric.name].range, "first")
-            yield request.edges[0], Ratio(paired)
+            found[request] = Ratio(paired)
+    return found
 
 
-def _link(edge: Edge, ratio: Ratio) -> Link:
+def found(ratios: Mapping[R, Ratio], threshold: float) -> frozenset[R]:
+    """Those whose effect is beyond the threshold, tested over all of them."""
+
+    def p(ratio: Ratio) -> float:
+        return 2 * min(float(ratio.below(-threshold)), float(ratio.above(threshold)))
+
+    return frozenset(request for request, ratio in ratios.items() if p(ratio) * len(ratios) <= LEVEL)
+
+
+def siblings(
+    prompts: Prompts, indices: Array, circuit: frozenset[Site], forbidden: frozenset[Site], threshold: float
+) -> frozenset[Site]:
+    """Heads that a circuit can do without, and that act on it: those that cover for others, or work against them.
+
+    Each head at each place of the circuit is patched into all that the circuit reads there, and at END into the logits.
+    It is one where its effect stands out: beyond the threshold, and larger than 95 % of those that are not.
+    """
+    model, places = prompts.model, {site.position for site in circuit if site.position != EVERYWHERE} | {END}
+    heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    sites = {Site(head, place) for head in heads for place in places} - circuit - forbidden
+    read = {site: edges for site in sorted(sites) if (edges := _read_by(circuit, site, model.parallel))}
+    requests = {EdgeRequest(edges): site for site, edges in read.items()}
+    ratios = effects(prompts, list(requests), indices)
+    beyond = found(ratios, threshold)
+    weak = [abs(float(ratio.value)) for request, ratio in ratios.items() if request not in beyond]
+    least = float(np.quantile(weak, 0.95)) if len(weak) >= NULL_MEMBERS else 0.0
+    return frozenset(requests[request] for request in beyond if abs(float(ratios[request].value)) > least)
+
+
+def _read_by(circuit: frozenset[Site], sender: Site, parallel: bool) -> tuple[Edge, ...]:
+    """The edges from a head at a place into a circuit."""
+    to_logits = [Input(LOGITS, "in")] if sender.position == END else []
+    read = {Edge(sender.node, to, END) for to in to_logits}
+    for site in circuit:
+        if sender.node.stage(parallel) < site.node.stage(parallel):
+            here = site.position in (sender.position, EVERYWHERE)
+            of_head: tuple[Port, ...] = ("q", "k", "v") if here else ("k", "v")
+            ports = of_head if site.node.kind == "head" else ("in",) if here else ()
+            read |= {Edge(sender.node, Input(site.node, port), sender.position) for port in ports}
+    return tuple(sorted(read))
+
+
+def sendings(
+    prompts: Prompts, indices: Array, groups: Sequence[Group], where: Iterable[Position], threshold: float
+) -> tuple[list[Sending], int]:
+    """What groups send to each other and to the logits, the last receivers first; and how many edges were tried."""
+    ends = list(_ends(prompts, where))
+    tried = {EdgeRequest(tuple(sorted(one.edges))): one for one in _tried(prompts, groups, ends)}
+    ratios = effects(prompts, list(tried), indices)
+    beyond = found(ratios, threshold)
+    result = [_measured(one, ratios[request]) for request, one in tried.items() if request in beyond]
+    return result, sum(len(request.edges) for request in tried)
+
+
+def again(
+    prompts: Prompts, indices: Array, known: Sequence[Sending], there: frozenset[Site], threshold: float
+) -> frozenset[Edge]:
+    """The edges of known sendings that are found again, where only some of their nodes are there."""
+    tried = dict[EdgeRequest, None]()
+    for one in known:
+        edges = [e for e in one.edges if _is_there(e.sender, one.senders, there)]
+        edges = [e for e in edges if _is_there(e.receiver.node, one.receivers, there)]
+        if edges:
+            tried[EdgeRequest(tuple(sorted(edges)))] = None
+    beyond = found(effects(prompts, list(tried), indices), threshold)
+    return frozenset(edge for request in beyond for edge in request.edges)
+
+
+def _is_there(node: Node, group: Group, there: frozenset[Site]) -> bool:
+    return node in (EMBED, LOGITS) or any(Site(node, place) in there for place in group.positions)
+
+
+def _measured(one: Sending, ratio: Ratio) -> Sending:
     low, high = (float(v) for v in ratio.interval())
-    return Link(edge.sender, edge.receiver.port, edge.position, float(ratio.value), low, high)
+    return replace(one, effect=float(ratio.value), low=low, high=high)
 
 
-def _buckets(links: Iterable[Link]) -> list[tuple[Link, ...]]:
-    """Links by kind of sender, input, position and sign: the strongest bucket first, and the strongest link of each."""
-    found: dict[tuple[str, Port, Position, bool], list[Link]] = {}
-    for link in sorted(links, key=lambda link: -abs(link.effect)):
-        found.setdefault((link.sender.kind, link.port, link.position, link.lowers), []).append(link)
-    return [tuple(bucket[:MOST]) for bucket in found.values()]
+def _tried(prompts: Prompts, groups: Sequence[Group], ends: Sequence[Position]) -> Iterator[Sending]:
+    """Every sender into every input of every receiver, at every position where it can be read."""
+    embeds = [Group((EMBED,), (place,)) for place in ends]
+    by_layer = sorted(groups, key=lambda group: [-node.stage(prompts.model.parallel) for node in group.nodes])
+    for receivers in (Group((LOGITS,), (END,)), *by_layer):
+        ports: tuple[Port, ...] = ("q", "k", "v") if receivers.kind == "head" else ("in",)
+        for senders in (*by_layer, *embeds):
+            for port in ports:
+                here = senders.positions if port in ("k", "v") else receivers.positions
+                if at := tuple(place for place in senders.positions if place in here):
+                    yield from _existing(prompts, Sending(senders, receivers, port, at))
 
 
-def _sendings(prompts: Prompts, receivers: Group, links: Sequence[Link], settings: Search) -> Iterator[Sending]:
-    """A bucket as edges that all exist: its links by the receivers that they come before."""
-    parts: dict[tuple[Node, ...], list[Link]] = {}
-    for link in links:
-        parts.setdefault(_later(prompts, link.sender, receivers), []).append(link)
+def _existing(prompts: Prompts, whole: Sending) -> Iterator[Sending]:
+    """The edges that exist: senders by the receivers that they come before."""
+    parallel, parts = prompts.model.parallel, dict[tuple[Node, ...], list[Node]]()
+    for sender in whole.senders.nodes:
+        later = tuple(node for node in whole.receivers.nodes if sender.stage(parallel) < node.stage(parallel))
+        if later:
+            parts.setdefault(later, []).append(sender)
     for later, part in parts.items():
-        senders = Group(tuple(sorted(link.sender for link in part)), part[0].position)
-        edges = (Edge(link.sender, Input(node, link.port), link.position) for link in part for node in later)
-        ((edge, ratio),) = _ratios(prompts, [EdgeRequest(tuple(sorted(edges)))], settings)
-        yield Sending(senders, Group(later, receivers.position), tuple(part), _link(edge, ratio))
+        senders, receivers = replace(whole.senders, nodes=tuple(part)), replace(whole.receivers, nodes=later)
+        yield replace(whole, senders=senders, receivers=receivers)
+
+
+def _ends(prompts: Prompts, where: Iterable[Position]) -> Iterator[Position]:
+    """Positions at which clean and corrupt prompts differ, in more than a few of them; each token at one of these."""
+    known = [frozenset[int]() for _ in prompts.pairs]
+    for place in where:
+        tokens = [tokens_of(pair, place) for pair in prompts.pairs]
+        differ = [
+            any(pair.clean_tokens[i] != pair.corrupt_tokens[i] for i in here)
+            for pair, here in zip(prompts.pairs, tokens, strict=True)
+        ]
+        again = [bool(here & before) for here, before in zip(tokens, known, strict=True)]
+        if np.mean(differ) > 1 - COMMON and np.mean(again) <= 1 - COMMON:
+            known = [before | here for before, here in zip(known, tokens, strict=True)]
+            yield place
+
+
+def worth_saying(sent: Sequence[Sending]) -> list[Sending]:
+    """The edges that a person would write down: not those that are small beside others into the same group.
+
+    Of a group that sends nothing large, the largest stays.
+    """
+    into, out = dict[Group, float](), dict[Group, float]()
+    for one in sent:
+        into[one.receivers] = max(abs(one.effect), into.get(one.receivers, 0.0))
+        out[one.senders] = max(abs(one.effect), out.get(one.senders, 0.0))
+    return [one for one in sent if abs(one.effect) >= min(WORTH * into[one.receivers], out[one.senders])]

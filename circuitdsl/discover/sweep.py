@@ -18,10 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from circuitdsl.api import as_task
 from circuitdsl.brief import quoted
 from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, Direction, Node, Position, Site
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS, Metric
-from circuitdsl.discover.asked import circuit_of, prompts_of, refuse_undone
+from circuitdsl.discover.asked import circuit_of, name_of, opening, refuse_undone
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.errors import UsageError
@@ -60,7 +61,8 @@ class Swept:
 
     Attributes:
         effect: as a share of the gap; 0 where the patch changes nothing.
-        ci: its 95 % interval, of this cell alone; None where the patch changes nothing.
+        ci: its 95 % interval, of this cell alone; None where the patch changes nothing, or the prompts are too few to
+            tell their gap from 0.
         delta: the same in the metric's own unit.
         n: the prompts that have the position.
         clear: whether it is surely beyond the margin, all cells of the sweep taken together.
@@ -168,7 +170,8 @@ class Sweep(Shown):
             found = at.get((node, place))
             if found is None:
                 return None
-            known = f" [{percent(found.ci[0])}, {percent(found.ci[1])}]" if found.ci else ", nothing changes there"
+            none = ", too few prompts for an interval" if found.delta else ", nothing changes there"
+            known = f" [{percent(found.ci[0])}, {percent(found.ci[1])}]" if found.ci else none
             story = f"{_name(node)} at {place}: effect {percent(found.effect)}{known}, {found.n} prompts"
             return Cell(found.effect, "", story, found.clear)
 
@@ -289,7 +292,8 @@ def _weighed(
     p_values = 2 * np.minimum(ratio.below(-MARGIN), ratio.above(MARGIN))
     for (site, d), value, low, high, p in zip(alive, ratio.value, lows, highs, p_values, strict=True):
         clear = bool(p * cells <= LEVEL) and not -MARGIN <= float(value) <= MARGIN
-        known[site] = Swept(*site, float(value), (float(low), float(high)), float(d.mean()), n, clear)
+        ci = None if np.isnan([low, high]).any() else (float(low), float(high))
+        known[site] = Swept(*site, float(value), ci, float(d.mean()), n, clear)
     return known
 
 
@@ -301,7 +305,7 @@ def swept(
     spec: Spec | str | Path | None = None,
     task: str | None = None,
     over: str = "resid",
-    positions: Iterable[str] | None = None,
+    positions: Iterable[str] | str | None = None,
     denoise: bool = False,
     metric: str | None = None,
     prompts: int | None = None,
@@ -316,7 +320,8 @@ def swept(
         task: of a spec, which of its tasks, by default the first; else a task as in a spec, or a prompt file.
         over: `resid` (the residual stream as it enters each layer, and the final norm), `heads` or `mlps`.
         positions: names that the task has, with offsets (`S1+1`), or `*` for all places together; `all` is every place
-            of the prompts, counted from their ends. By default all that have names.
+            of the prompts, counted from their ends. Several may stand in one text, with commas: `"S1+1, END"`. By
+            default all that have names.
         denoise: put clean terms into the corrupt run, instead of the other way round.
         metric: as in a spec.
         prompts: 96 by default.
@@ -330,28 +335,31 @@ def swept(
         guess = did_you_mean(suggest(over, OVER))
         raise UsageError(f"a sweep is over {listing(OVER)}, not {quoted(over)}{guess}")
     direction: Direction = "denoise" if denoise else "noise"
-    if spec is None:
-        if task is None:
-            raise UsageError("no task is named", hint="give a spec, or a task such as ioi")
-        found = prompts_of(session, task, metric or "logit_diff", prompts or PROMPTS, seed or 0)
-    else:
-        found = _of_spec(session, spec, task, metric, prompts, seed, circuit)
-        refuse_undone(found)
-    places = _positions(found, tuple(positions or ()))
+    found = asked_of(session, spec, task, metric, prompts or PROMPTS, seed, circuit)
+    refuse_undone(found)
+    places = _positions(found, _listed((positions,) if isinstance(positions, str) else tuple(positions or ())))
     with session.busy(f"patching {len(places)} positions"):
         return sweep(found, over, places, direction)
 
 
-def _of_spec(
+def asked_of(
     session: Session,
-    spec: Spec | str | Path,
+    spec: Spec | str | Path | None,
     task: str | None,
     metric: str | None,
-    prompts: int | None,
+    prompts: int,
     seed: int | None,
     circuit: str | None,
 ) -> Prompts:
-    known = with_overrides(session.circuit(spec, circuit), prompts or PROMPTS, seed)
+    """The prompts of a spec's task, or of a task alone on the session's model; raises what `swept` raises."""
+    if spec is None and task is None:
+        raise UsageError("no task is named", hint="give a spec, or a task such as ioi")
+    if spec is None:
+        written, measured = as_task(task or ""), metric or "logit_diff"
+        lines = opening(session.name or "pocket", name_of(written), measured, written, prompts, seed or 0, ())
+        alone = circuit_of(lines)
+        return session.prompts_of(alone, alone.tasks[0])
+    known = with_overrides(session.circuit(spec, circuit), prompts, seed)
     if metric is not None:
         known = replace(known, metric=_metric(metric))
     names = [use.name for use in known.tasks]
@@ -365,17 +373,23 @@ def _metric(text: str) -> Metric:
     return circuit_of(["circuit sweep", 'model "pocket"', "task ioi", f"metric {text}"]).metric
 
 
+def _listed(given: Iterable[object]) -> list[str]:
+    """The names in some texts, between commas and blanks."""
+    return [name for text in given for name in str(text).replace(",", " ").split()]
+
+
 def _positions(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:
     """The positions that are asked for, or those that have names, in the order in which they mostly stand."""
     if list(names) == [ALL]:
         longest = max(len(pair.clean_tokens) for pair in prompts.pairs)
         return tuple(Position("END", -back) for back in reversed(range(longest)))
-    known = dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)
-    found = tuple(dict.fromkeys(_position(name, [*known, "END"]) for name in names))
-    return found or _named(prompts, list(known))
+    found = tuple(dict.fromkeys(position_named(prompts, name) for name in names))
+    return found or _named(prompts, list(dict.fromkeys(name for pair in prompts.pairs for name in pair.positions)))
 
 
-def _position(word: str, known: Sequence[str]) -> Position:
+def position_named(prompts: Prompts, word: str) -> Position:
+    """A position as a spec writes it; raises `UsageError` where the prompts have none of the name."""
+    known = [*dict.fromkeys(name for pair in prompts.pairs for name in pair.positions), "END"]
     if word == str(EVERYWHERE):
         return EVERYWHERE
     match = _POSITION.fullmatch(word)
@@ -383,7 +397,10 @@ def _position(word: str, known: Sequence[str]) -> Position:
         guess = did_you_mean(suggest(word.upper(), known))
         has = f"it has {listing(dict.fromkeys(known))}, and 'all' is every place"
         raise UsageError(f"the task has no position {quoted(word)}{guess}", hint=has)
-    return Position(match[1], int(match[2] or 0))
+    place = Position(match[1], int(match[2] or 0))
+    if not any(indices_of(pair, place) for pair in prompts.pairs):
+        raise UsageError(f"no prompt of the task has a token at {place}", hint="name another place")
+    return place
 
 
 def _named(prompts: Prompts, names: Sequence[str]) -> tuple[Position, ...]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Before, Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
-from circuitdsl.models.writers import is_neuron, layer_of, neurons
+from circuitdsl.models.writers import inside, is_inside, layer_of
 
 Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
@@ -118,7 +118,7 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
             flows[place, senders] = Carried(experiment.before, senders), node.stage(parallel)
         elif experiment.via_mlps:
             first, stage = min(sender.stage(parallel) for sender in by_sender), node.stage(parallel)
-            own = [node for node in between if node.kind == "resid" and any(s.holds(node) for s in by_sender)]
+            own = [node for node in between if node.kind == "resid" and any(s.whole.holds(node) for s in by_sender)]
             held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
             flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}
@@ -391,12 +391,12 @@ class Batch:
     @cached_property
     def kept_layers(self) -> frozenset[Node]:
         """What stands for the heads of a layer, its MLP or `embed` (see `layer_of`) where their values are kept."""
-        return frozenset(layer_of(node) for node in self.kept_nodes if not is_neuron(node))
+        return frozenset(layer_of(node) for node in self.kept_nodes if not is_inside(node))
 
-    def neurons(self, layer: int) -> tuple[Node, ...]:
-        """The neurons of a layer whose activations are needed: to be replaced, or read by a later patched input."""
-        replaced = (node for plan in self.plans for node in plan.sites.get(Node("mlp", layer), ()))
-        return neurons((*replaced, *(node for node in self.kept_nodes if node.layer == layer)))
+    def inside(self, of: Node) -> tuple[Node, ...]:
+        """The neurons and features of an MLP or a stream that are needed: to be replaced, or read by a later input."""
+        replaced = (node for plan in self.plans for node in plan.sites.get(of, ()))
+        return inside((*replaced, *self.kept_nodes), of)
 
     def changed_at(self, names: Names, fixed: bool, width: int) -> Int[np.ndarray, "points 2"]:
         """Where any of these positions is, among the last `width` steps: (prompt, step), as in `Points.host`."""

@@ -34,7 +34,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
-from circuitdsl.models.writers import Written, term
+from circuitdsl.models.writers import Written, is_number, term, written_inside
 
 
 @measuring()
@@ -190,11 +190,12 @@ class _Batch:
     def mlp(self, layer: int, source: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:
         """The term of an MLP; the changes of its neurons are stored."""
         block = self.runs.model.blocks[layer]
-        watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
+        watched = self.runs.clean.kept if self.kind.mlps else ()
         x = block.mlp_norm(self.read_by(Node("mlp", layer), source) if self.kind.mlps else source)
-        out, activations = block.mlp.written(x, [node.index for node in watched])
-        for node, now in zip(watched, activations, strict=True):
-            self.change.kept[node] = self._other(node, now.shape[1])[..., 0] - now
+        out, values = written_inside(self.runs.model, layer, watched, x)
+        for node, now in values.items():
+            other = self._other(node, now.shape[1])
+            self.change.kept[node] = (other[..., 0] if is_number(node) else other) - now
         return out
 
     def patched(self, resid: Float[Tensor, "B W d"]) -> Float[Tensor, "B W d"]:

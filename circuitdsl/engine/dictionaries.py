@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.dictionaries.coder import Coder, load
-from circuitdsl.dictionaries.record import Dictionary
+from circuitdsl.dictionaries.known import known, settle
+from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.hooks import USUAL, Reading, at_hook, check_fits, kept_at, readings
 from circuitdsl.engine.memory import run_at_once
 from circuitdsl.engine.positions import token_indices
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.runs import by_length, one_run
 from circuitdsl.engine.terms import Cache
 from circuitdsl.engine.workers import measuring
@@ -143,6 +146,45 @@ def explained(seen: Seen, pairs: Sequence[PromptPair]) -> float:
     for _, _, run in _runs(seen, pairs, "clean_tokens"):
         sums.add(seen.wanted(run), seen.made(run, seen.encode(run)))
     return sums.share
+
+
+def settled(prompts: Prompts, of: str) -> None:
+    """Find out how the hook of a dictionary that nodes name is read, on some of a task's prompts.
+
+    Raises:
+        DictionaryError: it explains less of them than a constant would.
+    """
+    found, few = known(of).dictionary, prompts.pairs[:FEW]
+    (seen,) = seen_on(prompts.model, [found], few)
+    if (share := explained(seen, few)) < 0:
+        raise DictionaryError(foreign(seen, share))
+    settle(of, seen.reading.gained, seen.reading.centred)
+
+
+def foreign(seen: Seen, explained: float) -> str:
+    """Why a dictionary is refused that explains less than the mean alone."""
+    found, model = seen.found, seen.model
+    made = f"it says that it was made for {found.model}" if found.model else "its files name no model"
+    return (
+        f"{found.name} explains {explained:.0%} of {found.writes[0]} in {model.name}, less than a constant would: "
+        f"it is not of this model, or was trained on other prompts; {made}"
+    )
+
+
+@measuring()
+def explained_by_prompt(prompts: Prompts, of: str) -> np.ndarray:
+    """How much a dictionary explains of each prompt: 1 less its error, as a share of what varies in one on average."""
+    prompts.once(("settled", of), lambda: settled(prompts, of))
+    found, pairs = known(of), prompts.pairs
+    coder = load(found.dictionary, device=prompts.model.device_of(found.dictionary.reads.layer))
+    seen = Seen(prompts.model, found.dictionary, coder, Reading(found.gained, found.centred))
+    left, sums = np.zeros(len(pairs)), Explained()
+    for places, _, run in _runs(seen, pairs, "clean_tokens"):
+        wanted, made = seen.wanted(run), seen.made(run, seen.encode(run))
+        sums.add(wanted, made)
+        left[places] = (wanted.double() - made.double()).square().sum((1, 2)).cpu().numpy()
+    varies = sums.left / (1 - sums.share) if sums.share < 1 else 1.0
+    return 1 - left * len(pairs) / varies
 
 
 @measuring()

@@ -14,7 +14,10 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.changes import overlapping
+from circuitdsl.circuit.features import dictionary_of, whole_of
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
 from circuitdsl.models.errors import PatchError
@@ -127,10 +130,37 @@ def check(model: Transformer, experiment: Experiment) -> None:
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
+    if experiment.via_mlps:
+        _check_flow_of_features(model, experiment)
     for site in experiment.sites:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
+    senders, nodes = {edge.sender for edge in experiment.edges}, {site.node for site in experiment.sites}
+    if shared := overlapping(senders, nodes):
+        raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
+
+
+def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
+    """Refuse what flows through MLPs past features of a residual stream, which would have to encode it anew."""
+    senders = {edge.sender for edge in experiment.edges}
+    below = min((node.stage(model.parallel) for node in senders), default=0)
+    for node in sorted(senders | {site.node for site in experiment.sites}):
+        if node.of and node.kind == "resid" and (node not in senders or node.stage(model.parallel) > below):
+            raise PatchError(
+                f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured",
+                "patch them directly, or one after the other",
+            )
+
+
+def check_feature(model: Transformer, node: Node) -> None:
+    """Raises `PatchError` where a dictionary has no such feature, or where it sits features cannot be patched yet."""
+    found = dictionary_of(node)
+    if node.index != ERROR and node.index >= found.d_sae:
+        raise PatchError(f"{found.name} has features 0 to {found.d_sae - 1}, so there is no {node}")
+    check_fits(found, model)
+    if whole_of(found) != node.whole:
+        raise PatchError(f"{found.name} sits at {found.writes[0]}, where {node} is no part of {node.whole}")
 
 
 def check_node(model: Transformer, node: Node) -> None:
@@ -142,7 +172,13 @@ def check_node(model: Transformer, node: Node) -> None:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")
-    if not node.is_part:
+    if node.along and node.along.width != model.d_model:
+        wide = f"{node.along.width} numbers, and the residual stream of {model.name} {model.d_model}"
+        raise PatchError(f"the direction {node.along.name} has {wide}", "take one that was made on this model")
+    if not node.is_part or node.along:
+        return
+    if node.of:
+        check_feature(model, node)
         return
     of_mlp = node.kind == "mlp"
     many, parts = (model.blocks[node.layer].mlp.neurons, "neurons") if of_mlp else (model.d_head, "singular components")

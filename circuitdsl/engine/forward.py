@@ -29,8 +29,18 @@ from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.side_by_side import apart, in_a_row, last
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
+from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
-from circuitdsl.models.writers import Written, in_whole, is_neuron, layer_of, term
+from circuitdsl.models.writers import (
+    Written,
+    in_whole,
+    is_head_along,
+    is_inside,
+    is_number,
+    layer_of,
+    term,
+    written_inside,
+)
 
 
 @dataclass
@@ -92,7 +102,14 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
     block, widths = model.blocks[layer], [batch.width(layer) for batch in batches]
     resids = [block.entered(resid) for resid in resids]
     gathered = in_a_row([attend_from(block.attn, *each) for each in queries_keys_values(runs, layer, resids, widths)])
-    _, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
+    z, attended = block.attn.written(gathered, partial(_put_all, runs, Node("head", layer), widths))
+    apart_from = (apart(each, batches, widths) for each in (z, attended))
+    for run, width, values, sums in zip(runs, widths, *apart_from, strict=True):
+        for site in run.batch.sites(Node("head", layer), width):
+            if is_head_along(site.part):
+                rows = site.points.flat
+                change = _change_along(run, site, values.flatten(0, 2)[rows, site.points.head])
+                sums.view(-1, model.d_model).index_add_(0, rows, change)
     resid = in_a_row([last(each, width) for each, width in zip(resids, widths, strict=True)])
     mid = resid + attended
     source = resid if model.parallel else mid
@@ -104,7 +121,7 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
     out, activations = _mlp(runs, layer, x)
     for node, values in activations.items():
         for run, own in zip(runs, apart(values, batches, widths), strict=True):
-            if node in run.batch.neurons(layer):
+            if node in run.batch.inside(Node("mlp", layer)):
                 run.now.kept[node] = own
     for run, width in zip(runs, widths, strict=True):
         run.tally.block_positions += len(run.batch.rows) * len(run.batch.plans) * width
@@ -113,10 +130,9 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
 
 
 def _mlp(runs: Passes, layer: int, x: Float[Tensor, "rows d"]) -> tuple[Tensor, dict[Node, Float[Tensor, " rows"]]]:
-    """What the MLP writes, and the activations of the neurons that any of the passes asks for."""
-    neurons = sorted({node for run in runs for node in run.batch.neurons(layer)})
-    out, activations = runs[0].model.blocks[layer].mlp.written(x, [node.index for node in neurons])
-    return out, dict(zip(neurons, activations, strict=True))
+    """What the MLP writes, and the values of the neurons and features that any of the passes asks for."""
+    asked = {node for run in runs for node in run.batch.inside(Node("mlp", layer))}
+    return written_inside(runs[0].model, layer, asked, x)
 
 
 def queries_keys_values(
@@ -265,7 +281,7 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
     model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
     heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
     jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
-    block, sites, neurons = model.blocks[layer], batch.sites(mlp, width), batch.neurons(layer)
+    block, sites, own = model.blocks[layer], batch.sites(mlp, width), batch.inside(mlp)
     points, through = touched(batch, jobs, reads, sites)
     delta, moved = _attention_changes(run, points, jobs)
     source = cache.mlp_in[layer][points.prompt, points.pos]
@@ -273,10 +289,11 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
         source += delta
     everywhere = len(through) == len(points.host)
     out = torch.empty_like(source) if everywhere else cache.value(mlp)[points.prompt, points.pos]
-    for node in neurons:
-        run.now.kept[node] = run.clean(cache.value(node)[..., 0], width)
+    for node in own:
+        run.now.kept[node] = run.clean(cache.kept[node], width)
     run.tally.block_positions += len(through)
-    if moved is not None and not (reads or neurons or model.parallel) and narrow.pays(model, jobs.points, moved):
+    plain = not (reads or own or model.parallel or any(is_head_along(site.part) for site in jobs.sites))
+    if moved is not None and plain and narrow.pays(model, jobs.points, moved):
         rows = torch.searchsorted(points.flat, jobs.points.flat)
         out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
         through = through[:0]
@@ -286,8 +303,8 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
         rows = torch.searchsorted(flat, reads.points.flat)
         x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
     out[through], activations = yield x
-    for node in neurons:
-        run.now.kept[node].view(-1)[flat] = activations[node]
+    for node in own:
+        run.now.kept[node].flatten(0, 2)[flat] = activations[node]
     for site in sites:
         rows = torch.searchsorted(points.flat, site.points.flat)
         out[rows] = _replaced(run, mlp, site, out[rows])
@@ -318,10 +335,14 @@ def _attention_changes(
     z = _job_values(run, jobs)
     if attn.post is not None and len(jobs.head):
         return _rescaled_changes(run, at, jobs, z[jobs.job]), None
+    changes = []
     for site in jobs.sites:
         n, _, s, _ = site.points.host.T
         place = jobs.numbers(site.points), batch.ship(n), batch.ship(s - (batch.steps - points.width))
-        z[place] = _replaced(run, heads, site, z[place])
+        if is_head_along(site.part):
+            changes.append((site.points.flat, _change_along(run, site, z[place])))
+        else:
+            z[place] = _replaced(run, heads, site, z[place])
     new = z[jobs.job]
     _keep(run, heads, (points.flat, points.head), new)
     moved = new - run.runs.clean.value(heads)[points.prompt, points.pos, points.head]
@@ -329,6 +350,8 @@ def _attention_changes(
     change = moved.new_zeros(len(at.host), model.d_model)
     for head, a, b in points.heads:  # no head writes twice at a point: they are added in order, on a GPU as well
         change.index_add_(0, rows[a:b], attn.out_head(head, moved[a:b]))
+    for flat, along in changes:
+        change.index_add_(0, torch.searchsorted(at.flat, flat), along)
     return change, moved
 
 
@@ -343,12 +366,18 @@ def _rescaled_changes(
     def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
         out = z.clone() if jobs.sites else z
         for site in jobs.sites:
+            if is_head_along(site.part):
+                continue
             place = torch.searchsorted(at.flat, site.points.flat), site.points.head
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
 
     written, attended = run.model.blocks[layer].attn.written(gathered, replaced)
     _keep(run, Node("head", layer), at.flat, written)
+    for site in jobs.sites:
+        if is_head_along(site.part):
+            rows = torch.searchsorted(at.flat, site.points.flat)
+            attended = attended.index_add(0, rows, _change_along(run, site, written[rows, site.points.head]))
     resid_pre, mlp_in = (each[layer][at.prompt, at.pos] for each in (cache.resid_pre, cache.mlp_in))
     return resid_pre + attended - mlp_in
 
@@ -416,6 +445,8 @@ def _put(run: PatchedRun, of: Node, values: Float[Tensor, "N E W *rest"]) -> Flo
     out = values.clone() if sites else values
     flat = out.view(-1, *values.shape[3:])
     for site in sites:
+        if is_head_along(site.part):
+            continue
         rows = (site.points.flat, site.points.head) if of.kind == "head" else (site.points.flat,)
         flat[rows] = _replaced(run, of, site, flat[rows])
     if of in run.batch.kept_layers:
@@ -427,10 +458,12 @@ def _streams(runs: Passes, layer: int, resids: Iterable[Float[Tensor, "N E W d"]
     """The residual streams that enter a layer, replaced where they are knocked out, with all terms in them."""
     of, found = Node("resid", layer), []
     for run, resid in zip(runs, resids, strict=True):
+        run.now.kept.update(of_stream(run.batch.inside(of), resid))
         found.append(_put(run, of, resid))
         below = sorted(node for node in run.batch.kept_nodes if of.holds(node))
         for site in run.batch.sites(of, resid.shape[2]) if below else ():
-            _replace_below(run, site, dict.fromkeys(node if is_neuron(node) else layer_of(node) for node in below))
+            if site.part is None:
+                _replace_below(run, site, dict.fromkeys(node if is_inside(node) else layer_of(node) for node in below))
     return found
 
 
@@ -442,20 +475,30 @@ def _replace_below(run: PatchedRun, site: Sites, nodes: Iterable[Node]) -> None:
         now = now.clone()
         other = run.runs.substitute(site.ablate, node, site.points.prompt, site.points.pos)
         now.flatten(0, 2)[run.batch.ship(site.points.rows_of(width))] = other
-        run.now.kept[node] = now[..., 0] if is_neuron(node) else now
+        run.now.kept[node] = now[..., 0] if is_number(node) else now
+
+
+def _change_along(run: PatchedRun, site: Sites, now: Float[Tensor, "points d_head"]) -> Float[Tensor, "points d"]:
+    """How what the heads of a layer write together changes where the part of one along a direction is replaced."""
+    assert site.part is not None
+    other = run.runs.substitute(site.ablate, site.part.whole, site.points.prompt, site.points.pos)
+    return term(run.model, site.part, other - now)
 
 
 def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points _"]) -> Float[Tensor, "points _"]:
     """Knocked-out values after the replacement of their nodes, or of a part of them.
 
-    The new activations of neurons that are replaced, alone or with their MLP, are kept.
+    The new values of neurons and features that are replaced, alone or with all of it, are kept.
     """
     at = site.points.prompt, site.points.pos
+    if site.part is not None and site.part.along:
+        return now + in_whole(run.model, site.part, run.runs.substitute(site.ablate, of, *at) - now)
     change = now[:0]
-    for node in () if of.kind != "mlp" else run.batch.neurons(of.layer) if site.part is None else (site.part,):
-        activation, other = run.now.kept[node].view(-1, 1), run.runs.substitute(site.ablate, node, *at)
-        change = other - activation[site.points.flat]
-        activation[site.points.flat] = other
+    for node in () if of.kind == "head" else run.batch.inside(of) if site.part is None else (site.part,):
+        kept, other = run.now.kept[node], run.runs.substitute(site.ablate, node, *at)
+        flat = (kept[..., None] if is_number(node) else kept).flatten(0, 2)
+        change = other - flat[site.points.flat]
+        flat[site.points.flat] = other
     if site.part is None or of.kind == "head":
         other = run.runs.substitute(site.ablate, of, *at, *([site.points.head] if of.kind == "head" else []))
         if site.part is None:

@@ -7,7 +7,7 @@ component of a head is a change of its weights: with `v` the direction along whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,15 +15,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import Node, Position
+from circuitdsl.circuit.nodes import EMBED, Node, Position
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.passes import Edits
 from circuitdsl.engine.runs import Runs, one_run, patterns, unequal
 from circuitdsl.engine.terms import Cache, Rows
 from circuitdsl.engine.workers import measuring
+from circuitdsl.measurements.kept import everything
 from circuitdsl.models.parts import Attention, attend
-from circuitdsl.models.writers import in_whole
+from circuitdsl.models.writers import along, in_whole, is_head_along, kept_if_named, term
 
 
 @measuring()
@@ -48,6 +49,8 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
             check_node(runs.model, node)
             if isinstance(verb, SetAttention) and node.kind != "head":
                 raise PatchError(f"{node} has no attention that could be set: only heads attend")
+            if node.along and isinstance(verb, Scale):
+                continue
             if node.kind not in ("head", "mlp"):
                 raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
             if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
@@ -62,7 +65,8 @@ class Intervened(Edits):
 
     Attributes:
         changed: on which prompts the intervention changed what some node writes or attends to.
-        cache: the changed model's activations; values of heads and MLPs are the changed ones.
+        cache: the changed model's activations; values of heads and MLPs are the changed ones. Where a head is changed
+            along a direction, what it writes is `term_of` its value.
     """
 
     runs: Runs
@@ -70,9 +74,13 @@ class Intervened(Edits):
     where: Where
     changed: Bool[Tensor, " n"]
     cache: Cache = field(init=False)
+    #: what the heads of a layer wrote, by the layer and the rows that ran together
+    _wrote: dict[tuple[int, int], Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cache = one_run(self.runs.model, self.runs.clean_tokens, self)
+        kept = everything(self.runs.model.n_layers, frozenset(kept_if_named(self.runs.kept.clean)))
+        self.cache = one_run(self.runs.model, self.runs.clean_tokens, self, kept)
+        self._wrote.clear()
 
     def pattern(self, head: Node) -> Float[Tensor, "n T T"]:
         """The attention pattern of a head: from each position (axis 1) to each (axis 2)."""
@@ -90,7 +98,27 @@ class Intervened(Edits):
         return torch.stack(found, dim=2)
 
     def heads(self, layer: int, z: Tensor, rows: Rows) -> Tensor:
-        return torch.stack([self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])], dim=2)
+        each = [self._written(Node("head", layer, h), z[:, :, h], rows) for h in range(z.shape[2])]
+        found = self._wrote[layer, _key(rows)] = torch.stack(each, dim=2)
+        return found
+
+    def attn_out(self, layer: int, out: Tensor, rows: Rows) -> Tensor:
+        before, written = out, self._wrote[layer, _key(rows)]
+        for head in self._heads_along:
+            if head.layer == layer:
+                z = written[:, :, head.head]
+                out = out + self.term_of(head, z) - term(self.runs.model, head, z)
+        return self._noted(before, out, rows)
+
+    def stream(self, layer: int, resid: Tensor, rows: Rows) -> Tensor:
+        here = Node("resid", layer) if layer else EMBED
+        return self._noted(resid, self._along(lambda node: node.whole == here, resid), rows)
+
+    @property
+    def _heads_along(self) -> list[Node]:
+        """The heads that are changed along a direction."""
+        nodes = (node for verb in self.intervention.verbs if isinstance(verb, Scale) for node in verb.nodes)
+        return sorted({node.whole for node in nodes if is_head_along(node)})
 
     def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
         return self._written(Node("mlp", layer), term, rows)
@@ -112,7 +140,9 @@ class Intervened(Edits):
             match verb:
                 case Scale(nodes=nodes, factor=factor):
                     for each in nodes:
-                        if each.whole == node:  # of a component of a head, only its part is scaled
+                        if each.whole == node and not is_head_along(
+                            each
+                        ):  # of a component of a head, only its part is scaled
                             value = value + (factor - 1) * in_whole(self.runs.model, each, value)
                 case Replace(sites=sites, ablate=ablate):
                     for site in sites:
@@ -120,6 +150,35 @@ class Intervened(Edits):
                             where = self._mask((site.position,))[rows][..., None]
                             value = torch.where(where, self.runs.substitute(ablate, node, rows), value)
         return self._noted(before, value, rows)
+
+    def term_of(self, head: Node, z: Float[Tensor, "*rows d_head"]) -> Float[Tensor, "*rows d"]:
+        """What a head writes, given its value, after the verbs that change it along a direction, in their order."""
+        return self._along(lambda node: node.whole == head, term(self.runs.model, head, z))
+
+    def term_at_end(self, node: Node) -> Float[Tensor, "n d"]:
+        """What a node of the changed model writes at END.
+
+        Raises:
+            PatchError: the model has no such node, or it is a component of a head that is changed along a direction.
+        """
+        check_node(self.runs.model, node)
+        value = self.cache.value(node)[:, -1]
+        if node.whole not in self._heads_along:
+            return term(self.runs.model, node, value)
+        if node.is_part and not node.along:
+            raise PatchError(
+                f"{node.whole} is changed along a direction: what its component {node} writes is not known"
+            )
+        whole = self.term_of(node.whole, value)
+        return along(node.along, whole) if node.along else whole
+
+    def _along(self, here: Callable[[Node], bool], out: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """A term or a stream after the verbs that change it along a direction, in their order."""
+        for verb in [each for each in self.intervention.verbs if isinstance(each, Scale)]:
+            for node in verb.nodes:
+                if node.along and here(node):
+                    out = out + (verb.factor - 1) * along(node.along, out)
+        return out
 
     def _noted(self, before: Float[Tensor, "m T _"], after: Float[Tensor, "m T _"], rows: Rows) -> Tensor:
         """`after`; the prompts on which it differs from `before` are marked in `changed`."""
@@ -129,6 +188,11 @@ class Intervened(Edits):
 
     def _mask(self, places: Sequence[Position]) -> Bool[Tensor, "n T"]:
         return ship(self.where.mask(frozenset(places)), self.runs.model.device)
+
+
+def _key(rows: Rows) -> int:
+    assert isinstance(rows, slice), "the changed model runs prompts that follow each other"
+    return int(rows.start or 0)
 
 
 def with_mass(

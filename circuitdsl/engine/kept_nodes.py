@@ -24,7 +24,7 @@ from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import Attention, Block, Port, attend
-from circuitdsl.models.writers import Written, in_whole, layer_of
+from circuitdsl.models.writers import Written, in_whole, is_number, layer_of, written_inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,10 +222,11 @@ class KeptNodes:
         if self.kind.mlps and not self.kind.inverted and of not in self.group.named:
             return self.other(of, width)
         block = self.runs.model.blocks[layer]
-        watched = [node for node in self.runs.clean.neurons if self.kind.mlps and node.layer == layer]
-        out, activations = block.mlp.written(block.mlp_norm(source), [node.index for node in watched])
-        for node, now in zip(watched, activations, strict=True):
-            self.change.kept[node] = self.other(node, width)[..., 0] - now
+        watched = self.runs.clean.kept if self.kind.mlps else ()
+        out, values = written_inside(self.runs.model, layer, watched, block.mlp_norm(source))
+        for node, now in values.items():
+            other = self.other(node, width)
+            self.change.kept[node] = (other[..., 0] if is_number(node) else other) - now
         return self.written(of, out)
 
     # --- the pass

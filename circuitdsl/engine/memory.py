@@ -15,6 +15,7 @@ from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.devices import beside
 from circuitdsl.models.parts import Transformer
+from circuitdsl.models.writers import is_number
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
 CPU_BYTES, CPU_SHARE, GPU_SHARE = 480 * 2**20, 0.5, 0.8
@@ -163,7 +164,7 @@ def prompt_bytes(model: Transformer, length: int, kept: Kept | None = None) -> i
 def _values(model: Transformer, nodes: Iterable[Node]) -> int:
     """Numbers at one position in the values of nodes."""
     one = {"head": model.n_heads * model.d_head, "logits": 0}
-    return sum(1 if node.is_part else one.get(node.kind, model.d_model) for node in nodes)
+    return sum(1 if is_number(node) else one.get(node.kind, model.d_model) for node in nodes)
 
 
 def prompts_at_once(

@@ -12,12 +12,17 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine.terms import Cache, Rows, Terms
+from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, attend
-from circuitdsl.models.writers import neurons
+from circuitdsl.models.writers import inside, written_inside
 
 
 class Edits:
     """Changes of a forward pass, for some rows of the prompts. The methods of this class change nothing."""
+
+    def stream(self, layer: int, resid: Tensor, rows: Rows) -> Tensor:
+        """The residual stream as it enters a layer, or after the last one [m, T, d]; at layer 0 it is the embedding."""
+        return resid
 
     def attend(self, layer: int, attn: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
         """`z` of every head [m, T, heads, d_head]; arguments as for `parts.attend`."""
@@ -76,7 +81,7 @@ class Pass:
     resid: Float[Tensor, "m W d"] = field(init=False)
 
     def __post_init__(self) -> None:
-        every = self.model.embed(self.tokens)
+        every = self.edits.stream(0, self.model.embed(self.tokens), self.rows)
         self.turns = self.turns or self.model.turns(self.tokens.shape[1])
         if EMBED in self.out:
             self.out.kept[EMBED][self.rows] = every
@@ -117,15 +122,14 @@ class Pass:
         self._keep("mlp_in", layer, resid if model.parallel else mid)
         if self.steps <= 3 * layer + 2:
             return Layer(k, v, written)
-        watched = neurons(node for node in self.out.kept if node.layer == layer)
-        term, activations = block.mlp.written(
-            block.mlp_norm(resid if model.parallel else mid), [node.index for node in watched]
-        )
+        x = block.mlp_norm(resid if model.parallel else mid)
+        term, values = written_inside(model, layer, self.out.kept, x)
         term = self.edits.mlp(layer, term, self.rows)
-        self.resid = mid + term
-        stream = [Node("resid", layer + 1)] if Node("resid", layer + 1) in self.out.kept else []
-        values = (term, *[self.resid] * len(stream), *activations)
-        for node, value in zip((mlp, *stream, *watched), values, strict=True):
+        self.resid = self.edits.stream(layer + 1, mid + term, self.rows)
+        stream = Node("resid", layer + 1)
+        values |= of_stream(inside(self.out.kept, stream), self.resid) | {mlp: term}
+        values |= {stream: self.resid} if stream in self.out.kept else {}
+        for node, value in values.items():
             written[node] = self._wrote(node, value, before)
         if layer == model.n_layers - 1 and len(self.out.end):
             self.out.end[self.rows] = self.resid[:, -1]

@@ -22,7 +22,7 @@ from circuitdsl.engine.terms import Cache, Rows, Terms, new_cache, new_terms
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import in_whole, without_terms
+from circuitdsl.models.writers import in_whole, term, without_terms
 
 #: partners are run from the first token on that differs; they are grouped so that there are at most so many starts
 MOST_STARTS = 4
@@ -309,6 +309,9 @@ def changed(
     """
     clean, other = _value(runs, sender), _value(runs, sender, ablate)
     differs = unequal(clean, other)
+    if sender.along:  # a part is small beside its whole where that writes across it, and is rounded like the whole
+        change, size = term(runs.model, sender, clean - other), term(runs.model, sender.whole, clean)
+        differs = change.norm(dim=-1) > 1e-6 * size.norm(dim=-1)
     if ablate == "corrupt":
         differs &= (runs.clean_tokens != runs.corrupt_tokens).cumsum(dim=1) > 0
         if sender.is_part:  # where its whole writes the same, a part differs by rounding alone
@@ -334,7 +337,7 @@ def unequal(clean: Float[Tensor, "n T _"], corrupt: Float[Tensor, "n T _"]) -> B
 def _value(runs: Runs, node: Node, ablate: Ablation | None = None) -> Float[Tensor, "n T _"]:
     """A node's value in the clean run, or what an ablation puts there; a component's is the part of its head's `z`."""
     value = runs.substitute(ablate, node, slice(None)) if ablate else runs.clean.value(node)
-    return in_whole(runs.model, node, value) if node.kind == "head" else value
+    return in_whole(runs.model, node, value) if node.kind == "head" and not node.along else value
 
 
 def by_length(

@@ -14,7 +14,7 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.models.parts import Transformer, Turns
-from circuitdsl.models.writers import Written, is_neuron
+from circuitdsl.models.writers import Written, is_number
 
 T = TypeVar("T", bound="Terms")
 #: some of the prompts
@@ -67,7 +67,7 @@ def new_terms(model: Transformer, shape: Sequence[int], nodes: Iterable[Node]) -
     new = partial(torch.empty, dtype=model.dtype)
     one = dict.fromkeys(("embed", "mlp", "resid"), (model.d_model,)) | {"head": (model.n_heads, model.d_head)}
     wanted = sorted(set(nodes) - {LOGITS})
-    sizes = {node: (n, length, *(() if is_neuron(node) else one[node.kind])) for node in wanted}
+    sizes = {node: (n, length, *(() if is_number(node) else one[node.kind])) for node in wanted}
     kept = {node: new(size, device=model.device_of(node.known_after)) for node, size in sizes.items()}
     return Terms(kept, new((n if LOGITS in nodes else 0, model.d_model), device=model.blocks[-1].device))
 

@@ -24,7 +24,7 @@ from circuitdsl.engine.batch_index import Array, Carried, Flow, Plan, Route, Whe
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, unit_rows
-from circuitdsl.models.writers import neurons, term
+from circuitdsl.models.writers import is_number, term, written_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +133,12 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
                     points = prompt[group.at], pos[group.at]
                     moved = delta = term(model, sender, _change(runs, sender, points))
                     for stream, at in group.route.held:
-                        if stream.kind == "resid" and sender.holds(stream):  # what it holds is replaced already
+                        if stream.kind == "resid" and sender.whole.holds(stream):  # what it holds is replaced already
                             replaced = ship(group.pick(where.mask(at))[:, None], model.device)
-                            delta = torch.where(replaced, moved - _change(runs, stream, points), delta)
+                            same = stream._replace(index=sender.index, along=sender.along)
+                            delta = torch.where(
+                                replaced, moved - term(model, same, _change(runs, stream, points)), delta
+                            )
                     sent = group.pick(sent_at(where, names, group.route.senders, sender, fixed=True))
                     direct[group.at] += delta * ship(sent[:, None], model.device).to(delta.dtype)
 
@@ -164,13 +167,18 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         at = ship(np.concatenate([g.at.start + own for g, own in zip(active, rows, strict=True)]), model.device)
         block, n, t = model.blocks[layer], prompt[at], pos[at]
         x = block.mlp_norm(runs.clean.mlp_in[layer][n, t] + direct[at] + mediated[at])
-        watched = neurons(node for g in active for node, _ in (*g.route.senders, *g.route.held) if node.layer == layer)
-        out, activations = block.mlp.written(x, [node.index for node in watched])
+        named = (node for g in active for node, _ in (*g.route.senders, *g.route.held))
+        out, activations = written_inside(model, layer, named, x)
         added = out - runs.clean.value(mlp)[n, t]
-        for node, activation in zip(watched, activations, strict=True):
+        for node, activation in activations.items():
             stopped = [g.pick(stops(where, g.route, node))[own] for g, own in zip(active, rows, strict=True)]
             mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
-            added -= term(model, node, activation[..., None] - runs.clean.value(node)[n, t]) * mask
+            value = activation[..., None] if is_number(node) else activation
+            added -= term(model, node, value - runs.clean.value(node)[n, t]) * mask
+        for part in {n for g in active for n, _ in (*g.route.senders, *g.route.held) if n.whole == mlp and n.along}:
+            stopped = [g.pick(stops(where, g.route, part))[own] for g, own in zip(active, rows, strict=True)]
+            mask = ship(np.concatenate(stopped)[:, None], model.device).to(added.dtype)
+            added -= term(model, part, added) * mask
         mediated[at] += added
         tally.flow_positions += len(at)
 

@@ -12,10 +12,9 @@ what all inputs of a layer read is one product of matrices, and a gradient by ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import TypeVar
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,20 +24,14 @@ from torch import Tensor
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Node
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.engine import runs as engine
-from circuitdsl.engine.ends import readout, tokens_of
-from circuitdsl.engine.memory import BATCH, allowed, ran_out, refuse_more
-from circuitdsl.engine.metrics import Scorer
-from circuitdsl.engine.prompts import Prompts
+from circuitdsl.engine.ends import tokens_of
+from circuitdsl.engine.memory import refuse_more
+from circuitdsl.engine.partial_runs import PartialRuns, copied
 from circuitdsl.engine.terms import Terms
-from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
-from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, attend
 
 Array = np.ndarray
-T = TypeVar("T")
-#: residual-stream vectors that go through the model at once, where memory is not limited: fewer waste products
-LEAST = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,146 +58,55 @@ class Some:
 
 
 @dataclass(eq=False)
-class WholeRuns:
+class WholeRuns(PartialRuns[Some]):
     """Prompts on which subgraphs of the whole graph are run.
-
-    Attributes:
-        indices: which of the prompts.
 
     Raises:
         UserError: the model lies on several devices, or the terms of the prompts take more memory than is allowed.
     """
 
-    prompts: Prompts
-    indices: Array
-    model: Transformer = field(init=False)
-
     def __post_init__(self) -> None:
-        self.model = self.prompts.model  # read here, where gradients through it can be taken
-        if len({block.device for block in self.model.blocks}) > 1:
-            raise UserError(
-                f"{self.model.name} lies on several devices, on which its whole graph cannot be run",
-                hint="leave out the device map: load it in a smaller number format, or on the CPU",
-            )
-        refuse_more(
-            self.model, [len(self.prompts.pairs[i].clean_tokens) for i in self.indices], self.prompts.max_memory
-        )
+        super().__post_init__()
+        lengths = [len(self.prompts.pairs[i].clean_tokens) for i in self.indices]
+        refuse_more(self.model, lengths, self.prompts.max_memory)
 
     @cached_property
     def graph(self) -> WholeGraph:
         return WholeGraph(self.model.n_layers, self.model.n_heads, self.model.parallel)
 
+    @property
+    def many(self) -> int:
+        return len(self.graph)
+
     @cached_property
     def groups(self) -> list[Some]:
-        """The prompts by their length; places are those in `indices`."""
-        layers, pairs = range(self.model.n_layers), [self.prompts.pairs[i] for i in self.indices]
+        layers = range(self.model.n_layers)
         nodes = {EMBED, LOGITS, *(Node(kind, layer) for layer in layers for kind in ("head", "mlp"))}
         kept, found = Kept(frozenset(nodes), frozenset(nodes)), []
-        for places, clean in engine.by_length([pair.clean_tokens for pair in pairs], lambda _: len(pairs)):
-            corrupt = tokens_of([pairs[i] for i in places], "corrupt_tokens")
-            made = engine.run(self.model, clean, corrupt, kept=kept)
+        for places, clean, pairs in self.by_length():
+            made = engine.run(self.model, clean, tokens_of(pairs, "corrupt_tokens"), kept=kept)
             with torch.inference_mode(False):  # copied once, to where gradients can be taken
-                found.append(Some(places, made.clean_tokens, _copied(made.clean), _copied(made.corrupt)))
+                found.append(Some(places, made.clean_tokens, copied(made.clean), copied(made.corrupt)))
         return found
 
-    @cached_property
-    def _scorer(self) -> Scorer:
-        return self.prompts.scorer_of(self.prompts.metric)
-
-    def score(self, end: Float[Tensor, "n 1 d"], places: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The task's metric of some residual streams at END, in float32."""
-        there = torch.as_tensor(self.indices)[places]
-        every = torch.arange(len(end), device=end.device)
-        found = engine.read(self.model, end, every, readout(self.model, self._scorer, there.numpy()))[:, 0]
-        return found[:, 0] if self._scorer.ids is None else self._scorer.score(found, there.to(found.device))
-
-    @cached_property
-    def ends(self) -> tuple[float, float]:
-        """The metric of the corrupt and of the clean runs, on the average."""
-        corrupt, clean = (side[self.indices].mean() for side in (self.prompts.corrupt, self.prompts.clean))
-        return float(corrupt), float(clean)
-
-    @property
-    def gap(self) -> float:
-        return self.ends[1] - self.ends[0]
-
-    def faithfulness(self, kept: Bool[Array, " edges"]) -> float:
-        """How much of the gap is there where these edges are kept, all others reading the corrupt run."""
-        return float(self.scores(kept).mean() - self.ends[0]) / self.gap
-
-    @measuring()
-    def scores(self, kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
-        """The metric of each prompt where these edges are kept."""
-        return self._with(kept, 1.0, False)[0]
-
-    @measuring()
-    def gradient(self, kept: Bool[Array, " edges"], share: float = 1.0) -> Float[Array, " edges"]:
-        """How fast the metric's mean over the prompts grows with the share to which each edge is kept.
-
-        Edges that are left out have one as well: it is that at which they would come in.
-
-        Args:
-            share: to which these edges are kept.
-        """
-        _, by_weight = self._with(kept, share, True)
-        assert by_weight is not None
-        return self.graph.of_matrix(by_weight) / len(self.indices)
-
-    def _with(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
-        """The metric of each prompt, and its sum's gradient by the weights `[inputs, senders]`."""
+    def with_part(self, kept: Bool[Array, " edges"], share: float, gradient: bool) -> tuple[Array, Array | None]:
         kept = kept if gradient else self.graph.connected(kept)
         some, matrix = acting(self.model, self.graph, kept), self.graph.matrix(share * kept.astype(np.float32))
 
         def work(part: Some) -> tuple[Tensor, Tensor | None]:
             weights = torch.tensor(matrix, device=self.model.device, dtype=self.model.dtype, requires_grad=gradient)
             end = WholeRun(self.model, part.tokens, part.corrupt, weights, some).end()
-            found = self.score(end, part.places)
-            return found.detach(), torch.autograd.grad(found.sum(), weights)[0] if gradient else None
+            return self.scored(end, part.places, weights if gradient else None)
 
-        found, total = np.empty(len(self.indices)), np.zeros(matrix.shape) if gradient else None
-        for part, (values, by_weight) in self.each(work, gradient):
-            found[part.places.numpy()] = values.double().cpu().numpy()
-            if total is not None and by_weight is not None:
-                total += by_weight.double().cpu().numpy()
-        return found, total
+        found, total = self.summed(work, gradient)
+        return found, None if total is None else self.graph.of_matrix(total)
 
-    def each(self, work: Callable[[Some], T], gradient: bool) -> Iterator[tuple[Some, T]]:
-        """What some work gives for as many prompts as memory takes at once, on several threads where there are."""
-        parts, rows = list[Some](), list[int]()
-        for group in self.groups:
-            n, length = group.tokens.shape
-            at_once = max(1, min(self._most(gradient), unit_rows(self.model)) // length)
-            for part in in_equal_parts(n, at_once):
-                parts.append(group.rows(part))
-                rows.append((3 if gradient else 1) * (part[1] - part[0]) * length)  # a gradient is two runs more
-        most = self._most(gradient) if self.prompts.max_memory else 2 * max(rows)
-        return zip(parts, each(self.model, partial(_outside_inference, work), parts, rows, most), strict=True)
-
-    def _most(self, gradient: bool) -> int:
-        """How many residual-stream vectors go through the model at once."""
+    def numbers(self, layers: int) -> int:
         model = self.model
         inside = max(block.mlp.width for block in model.blocks)
         inputs, senders = 3 * model.n_heads + 1, model.n_heads + 1
         a_layer = 2 * (inputs + senders) * model.d_model + 4 * inside + 10 * model.n_heads * model.d_head
-        layers = model.n_layers if gradient else 1
-        numbers = layers * a_layer + model.n_layers * senders * model.d_model
-        found = int(allowed(model.device, self.prompts.max_memory) * BATCH) // (numbers * model.dtype.itemsize)
-        return found if self.prompts.max_memory else max(LEAST, found)
-
-
-def _outside_inference(work: Callable[[Some], T], some: Some) -> T:
-    """Work that may take gradients."""
-    with torch.inference_mode(False), torch.enable_grad():
-        try:
-            return work(some)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise ran_out(f"running a circuit alone on prompts of {some.tokens.shape[1]} tokens") from None
-
-
-def _copied(terms: Terms) -> Terms:
-    return replace(terms, kept={node: value.clone() for node, value in terms.kept.items()}, end=terms.end.clone())
+        return layers * a_layer + model.n_layers * senders * model.d_model
 
 
 # --- one run ----------------------------------------------------------------------------------------

@@ -26,14 +26,14 @@ def writes_at(node: Node) -> Place | None:
     """Where what a node writes can be hooked; None for the logits, which write nothing.
 
     Of a head it is what it writes before `W_O`. A singular component of a head is a direction of that, and has no hook
-    of its own.
+    of its own, and neither has a feature or a direction: there it is what they are a part of.
     """
-    part = node.index if node.is_part else None
+    part = node.index if node.is_part and not (node.of or node.along) else None
     match node.kind:
         case "head":
             return Place(f"blocks.{node.layer}.attn.hook_z", node.head, part)
         case "mlp":
-            return Place(f"blocks.{node.layer}.{'mlp.hook_post' if node.is_part else 'hook_mlp_out'}", None, part)
+            return Place(f"blocks.{node.layer}.{'hook_mlp_out' if part is None else 'mlp.hook_post'}", None, part)
         case "resid":
             return Place(f"blocks.{node.known_after}.hook_resid_post")
         case "embed":

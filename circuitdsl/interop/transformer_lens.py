@@ -241,6 +241,11 @@ def _check(model: Any, patch: EdgePatch | NodePatch) -> None:
     part = next((node for node in nodes if node.is_part), None)
     if part:
         raise NotByHooks(f"{part} is a part of what {part.whole} writes: hooks take whole heads and MLPs")
+    streams = [node for node in nodes if node.kind == "resid"]
+    if held := next((node for node in nodes if any(stream.holds(node) for stream in streams)), None):
+        raise NotByHooks(f"{held} is a term of a residual stream that is patched with it: hooks patch either")
+    if streams and isinstance(patch, NodePatch) and patch.ablate == "zero":
+        raise NotByHooks(f"{streams[0]} holds biases that belong to no node: a hook would set these to zero, too")
     if any(".ln1_post." in name for name in model.hook_dict):
         raise NotByHooks("this model has norms after attention and MLPs: what a head writes has no hook of its own")
     ports = {edge.receiver.port for edge in edges}

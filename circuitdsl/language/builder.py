@@ -55,6 +55,11 @@ def whole(digits: str) -> int:
     return int(digits) if len(digits) <= 18 else 10**18
 
 
+def index(token: Token) -> int | str:
+    """What stands in the brackets behind a node: a number, or the name of a direction."""
+    return whole(token) if token.type == "INT" else str(token)
+
+
 class Builder(Transformer[Token, Any]):
     """Makes the nodes of `syntax.py`: one method for each rule. Rules whose nodes are made alike stand at the end."""
 
@@ -83,16 +88,28 @@ class Builder(Transformer[Token, Any]):
 
     def head(self, c: list[Child]) -> s.Head:
         layer, head = map(whole, c[0].split("."))
-        return s.Head(span(c[:1]), layer, head, *map(whole, c[2:3]))
+        return s.Head(span(c[:1]), layer, head, *map(index, c[2:3]))
 
     def layer(self, c: list[Child]) -> s.Layer:
         return s.Layer(span(c), whole(c[0][:-2]))
 
     def mlp(self, c: list[Child]) -> s.Mlp:
-        return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(whole, c[2:3]))
+        return s.Mlp(span(c[:1]), whole(c[0][1:]), *map(index, c[2:3]))
 
     def resid(self, c: list[Child]) -> s.Resid:
-        return s.Resid(span(c), whole(c[0].removeprefix("resid")))
+        return s.Resid(span(c[:1]), whole(c[0].removeprefix("resid")), *map(index, c[2:3]))
+
+    def special(self, c: list[Child]) -> s.Special:
+        return s.Special(span(c[:1]), str(c[0]), *map(index, c[2:3]))
+
+    def direction(self, c: list[Child]) -> s.Direction:
+        return s.Direction(span(c[:4]), c[1], c[3], c[4])
+
+    def feature(self, c: list[Child]) -> s.Feature:
+        return s.Feature(span(c), str(c[0]), s.Word(c[2].span, str(c[2])))
+
+    def dictionary(self, c: list[Child]) -> s.Dictionary:
+        return s.Dictionary(span(c[:4]), c[1], c[3], first(c, tuple) or ())
 
     def nodes_at(self, c: list[Child]) -> s.NodesAt:
         return s.NodesAt(span(c), c[0], s.At(span(c[1:]), (c[2],)))
@@ -186,5 +203,5 @@ class Builder(Transformer[Token, Any]):
     brackets, place_arrow, stronger, between = map(_of_nodes, (s.Brackets, s.PlaceArrow, s.Stronger, s.Between))
     above_chance, agree, option, setting = map(_of_nodes, (s.AboveChance, s.Agree, s.Option, s.Option))
     items, bare_items, at, where, when_both = map(_of_list, (s.Items, s.Items, s.At, s.Where, s.WhenBoth))
-    info, word, special, group_ref = map(_of_word, (s.Info, s.Word, s.Special, s.GroupRef))
+    info, word, group_ref = map(_of_word, (s.Info, s.Word, s.GroupRef))
     plain_claim, bound, compared, change = map(_of_word, (s.PlainClaim, s.Bound, s.Compared, s.Change))

@@ -53,6 +53,7 @@ class Column:
 TABLES: dict[str, tuple[Column, ...]] = {
     "header": (Column(0), Column(ragged=True), Column()),
     "info": (Column(0), Column()),
+    "dictionary": (Column(0), Column(), Column()),
     "group": (Column(0), Column(), Column(), Column(6, ragged=True), Column(2)),
     "edge": (Column(0), Column(), Column(3), Column(2), Column(2), Column(2)),
     "path": (Column(0), Column(), Column(2), Column(2)),
@@ -77,6 +78,8 @@ def row_of(statement: s.Statement) -> Row:
             return Row("header", ("task", name.text, f"= {made}") if name else ("task", made))
         case s.Metric(name=name, arguments=arguments):
             return Row("header", ("metric", name.text + in_brackets(arguments)))
+        case s.Dictionary(name=name, kind=made, arguments=arguments):
+            return Row("dictionary", ("dictionary", name.text, f"= {made}{in_brackets(arguments)}"))
         case s.Margin() | s.ProtocolLine():
             return Row("header", tuple(str(statement).split(" ", 1)))
         case s.Group(kind=kind, name=name, members=members, at=places, roles=roles, outside=outside):
@@ -127,7 +130,7 @@ WIDTH = 120
 INDENT = "  "
 CONTINUED = "    "
 #: cells and lines longer than this do not move the columns after them
-LONG_CELL, LONG_LIST, LONG_LINE, LONG_CITED = 48, 72, 64, 80
+LONG_CELL, LONG_LIST, LONG_WAY, LONG_LINE, LONG_CITED = 48, 72, 80, 64, 80
 
 
 @dataclass(slots=True)
@@ -228,7 +231,8 @@ def _align(run: list[Line]) -> None:
 
 def _width(column: Column, cells: list[str], followed: list[bool]) -> int:
     """The width of a column: that of its longest cell, apart from outliers."""
-    long = LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
+    way = any(cell.count("-> ") > 1 for cell in cells)
+    long = LONG_WAY if way else LONG_LIST if any(cell.startswith("= ") for cell in cells) else LONG_CELL
     counted = [len(cell) for cell, more in zip(cells, followed, strict=True) if more or not column.ragged]
     return max((n for n in counted if n <= long), default=0)
 

@@ -36,7 +36,14 @@ STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
 #: which it is one; nodes follow it
-SOFT = {"path": frozenset({"", "THAN"})}
+SOFT = {
+    "path": frozenset({"", "THAN"}),
+    "dictionary": frozenset({""}),
+    "features": frozenset({""}),
+    "direction": frozenset({""}),
+}
+#: those of them that define a name, which an equals sign follows
+_DEFINING = frozenset({"dictionary", "features", "direction"})
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
@@ -160,8 +167,8 @@ class _Cutter:
         self.comments: list[Comment] = []
         self.current: LogicalLine | None = None
         self.open: list[Token] = []
-        #: words of the statement that may be keywords
-        self.soft: list[Token] = []
+        #: whether some word of the statement may be a keyword
+        self.soft = False
         self.tokens = 0
         self.row = 1
         self.row_start = 0
@@ -174,9 +181,9 @@ class _Cutter:
             value = match[kind]
             start = match.end() - len(value)
             if kind == "WORD":
-                token = add(word_kind(value), value, start)
+                add(word_kind(value), value, start)
                 if value in SOFT:
-                    self.soft.append(token)
+                    self.soft = True
             elif kind == "SIGN":
                 add(SIGNS[value], value, start)
             elif kind in _AS_WRITTEN:
@@ -250,12 +257,18 @@ class _Cutter:
 
     def harden(self, tokens: list[Token]) -> None:
         """Make keywords of the words that stand where they are ones."""
-        for token in self.soft:
-            place = next(i for i, each in enumerate(tokens) if each is token)
+        for place, token in enumerate(tokens) if self.soft else ():
+            if token not in SOFT:
+                continue
             before = tokens[place - 1].type if place else ""
-            if before in SOFT[token] and place + 1 < len(tokens) and tokens[place + 1].type in _NODES_FOLLOW:
+            after = [each.type for each in tokens[place + 1 : place + 3]]
+            if token in _DEFINING:
+                follows = after[1:] == ["EQUALS"]
+            else:
+                follows = not after or after[0] in _NODES_FOLLOW
+            if before in SOFT[token] and follows:
                 token.type = token.upper()
-        self.soft = []
+        self.soft = False
 
     def too_many(self, most: int, what: str) -> None:
         assert self.current is not None

@@ -170,7 +170,7 @@ def _text(tokens: list[Token]) -> str:
 
 #: the first token of statements whose last string is a title, and those that define a name
 _TITLED = frozenset({"PROPERTY", "ROLE", "INTERVENTION"})
-_NAMED = frozenset({"circuit", "task", "heads", "mlps", "nodes", "role", "intervention"})
+_NAMED = frozenset({"direction", "circuit", "task", "heads", "mlps", "nodes", "role", "intervention"})
 
 
 def _broken(line: LogicalLine) -> s.Broken:
@@ -225,7 +225,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 def _check_name(node: s.Syntax, sink: Sink) -> None:
     """Report a name that may not be defined."""
     match node:
-        case s.Circuit(name=name) | s.Group(name=name) | s.Role(name=name) | s.Intervention(name=name):
+        case s.Circuit(name=name) | s.Dictionary(name=name) | s.Direction(name=name) | s.Group(name=name):
+            what = type(node).__name__.lower()
+        case s.Role(name=name) | s.Intervention(name=name):
             what = type(node).__name__.lower()
         case s.Task(name=s.Word() as name):
             what = "task"

@@ -18,7 +18,18 @@ from circuitdsl.language.lexer import UNSEEN, Comment
 _FIELD = re.compile(r"\{(\w+)\}")
 #: the types of fields that hold no syntax
 _PLAIN = frozenset(
-    {"Span", "str", "int", "int | None", "str | None", "float", "bool", "bool | None", "tuple[str, ...]"}
+    {
+        "Span",
+        "str",
+        "int",
+        "int | None",
+        "str | None",
+        "int | str | None",
+        "float",
+        "bool",
+        "bool | None",
+        "tuple[str, ...]",
+    }
 )
 
 
@@ -149,11 +160,14 @@ class Option(Syntax, form="{key} = {value}"):
 
 
 class Head(Syntax):
-    """`9.9`, or its singular component `9.9[2]`. A pair, never a decimal number: `0.1` and `0.10` differ."""
+    """`9.9`, or its singular component `9.9[2]`. A pair, never a decimal number: `0.1` and `0.10` differ.
+
+    `9.9[subject]` is its part along a direction.
+    """
 
     layer: int
     head: int
-    index: int | None = None
+    index: int | str | None = None
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.head}" + ("" if self.index is None else f"[{self.index}]")
@@ -163,20 +177,33 @@ class Layer(Syntax, form="{layer}.*"):  # 9.*: every head of a layer
     layer: int
 
 
-class Mlp(Syntax):  # m9, or its neuron m9[1024]
+class Mlp(Syntax):  # m9, its neuron m9[1024], or its part along a direction m9[subject]
     layer: int
-    index: int | None = None
+    index: int | str | None = None
 
     def __str__(self) -> str:
         return f"m{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
-class Resid(Syntax, form="resid{layer}"):  # the residual stream as it enters a layer
+class Resid(Syntax):  # resid3, the residual stream as it enters a layer, or its part resid3[subject]
     layer: int
+    index: int | str | None = None
+
+    def __str__(self) -> str:
+        return f"resid{self.layer}" + ("" if self.index is None else f"[{self.index}]")
 
 
-class Special(Syntax, form="{name}"):  # embed, logits or self
+class Feature(Syntax, form="{dictionary}[{which}]"):  # t1[17], or t1[error]: what its dictionary does not explain
+    dictionary: str
+    which: Word
+
+
+class Special(Syntax):  # embed, its part embed[subject], logits or self
     name: str
+    index: int | str | None = None
+
+    def __str__(self) -> str:
+        return self.name + ("" if self.index is None else f"[{self.index}]")
 
 
 class GroupRef(Syntax, form="{name}"):  # a group by its name, or `all`
@@ -204,7 +231,7 @@ class Brackets(Syntax, form="({inner})"):
     inner: Set
 
 
-Set = Head | Layer | Mlp | Resid | Special | GroupRef | Items | Sum | WithPort | Brackets
+Set = Head | Layer | Mlp | Resid | Feature | Special | GroupRef | Items | Sum | WithPort | Brackets
 
 
 # --- positions and edges --------------------------------------------------------------------------
@@ -363,8 +390,25 @@ class Margin(Syntax, form="margin {value}"):
     value: Number
 
 
+class Direction(Line, form="direction {name} = {source}"):
+    """`direction subject = file("subject.safetensors", tensor = "s")`"""
+
+    name: Word
+    source: Word
+    arguments: tuple[Option | Value, ...]
+
+    def __str__(self) -> str:
+        return f"direction {self.name} = {self.source}{in_brackets(self.arguments)}"
+
+
 class ProtocolLine(Syntax, form="edges {protocol}"):  # edges via mlps, for every edge below
     protocol: Protocol
+
+
+class Dictionary(Syntax):  # dictionary NAME = transcoder("…"), or sae("…")
+    name: Word
+    kind: Word
+    arguments: tuple[Option | Value, ...]
 
 
 class Group(Syntax):
@@ -498,8 +542,9 @@ When = WhenPatched | WhenKnockedOut | WhenBoth
 Block = When | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
-    Circuit | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Group | EdgeClaim | PathClaim
-    | Expect | Channel | Trace | Use | Verb | Block | Broken
+    Circuit | Direction | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Dictionary | Group
+    | EdgeClaim
+    | PathClaim | Expect | Channel | Trace | Use | Verb | Block | Broken
 )  # fmt: skip
 
 

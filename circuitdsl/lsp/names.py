@@ -104,7 +104,7 @@ def _of_broken(document: Document, line: Line, groups: set[str]) -> Iterator[Nam
         return
     for kind, text, span in document.pieces_of(line.statement):
         if kind == "NAME" and (text in groups or text == line.statement.name):
-            defines = text == line.statement.name and line.statement.keyword in ("heads", "mlps", "nodes")
+            defines = text == line.statement.name and line.statement.keyword in ("heads", "mlps", "nodes", "features")
             if defines or text in groups:
                 yield Name("group", text, span, line.part, defines)
         elif kind == "POSITION":

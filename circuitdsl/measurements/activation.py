@@ -1,4 +1,4 @@
-"""`expect activation(m3[17]) > 0.5`: the activation of neurons, where they act (at END where nothing says)."""
+"""`expect activation(m3[17]) > 0.5`: of neurons or features, where they act (at END where nothing says)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import inf
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import Site
+from circuitdsl.circuit.nodes import ERROR, Site
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
@@ -19,7 +19,7 @@ from circuitdsl.measurements.requests import READERS, Figure
 
 @dataclass(frozen=True, slots=True)
 class Activation(Reading):
-    """What neurons give, as it is multiplied with their output weights; the mean over neurons and positions."""
+    """What neurons give, as it is multiplied with their output weights, or features; the mean over positions."""
 
     sites: tuple[Site, ...]
 
@@ -27,7 +27,9 @@ class Activation(Reading):
     reader = f"{READERS}.activation:read"
     numbers = Figure("activation", "activation", -inf, inf)
     usage = (
-        "`activation(NEURONS)` | the activation of neurons such as `m3[17]`, mean over neurons and prompts | plain",
+        "`activation(NEURONS)`"
+        " | the activation of neurons such as `m3[17]`, or of features such as `t1[17]`, mean over them and prompts"
+        " | plain",
     )
     examples = ("expect activation(m1[17]) >= -1",)
     false_examples = ("expect activation(m1[17]) >= 100",)
@@ -40,9 +42,10 @@ class Activation(Reading):
         right = refuse_others(scope, expect.measurement, found, positions=False, options=False)
         members = group_argument(scope, expect.measurement, found)
         test = value_test(scope, expect, "plain", None, None)
-        others = [str(node) for node in members or () if node.kind != "mlp" or not node.is_part]
+        inside = {node for node in members or () if node.kind in ("mlp", "resid") and node.is_part}
+        others = [str(node) for node in members or () if node not in inside or node.index == ERROR or node.along]
         if others:
-            message = f"activation is said of neurons such as m3[17], not of {listing(others)}"
+            message = f"activation is said of neurons such as m3[17] and of features, not of {listing(others)}"
             scope.sink.error("E076", message, found.nodes.span)
             return None
         if not right or members is None or test is None:

@@ -95,7 +95,7 @@ def _distance(scope: Scope, apart: s.Apart, pairs: tuple[tuple[Node, Input], ...
 
 
 def _only_heads(scope: Scope, nodes: Iterable[Node], where: s.Set) -> bool:
-    others = [str(node) for node in nodes if node.kind != "head"]
+    others = [str(node) for node in nodes if node.kind != "head" or node.along]
     if others:
         message = f"a channel joins heads only, not {listing(others)}"
         scope.sink.error("E110", message, where.span)

@@ -79,9 +79,9 @@ def everything(n_layers: int, neurons: Nodes = frozenset()) -> Kept:
 
 
 def values(*nodes: Node) -> Nodes:
-    """What is kept to know the terms of nodes: for a neuron, its MLP's value as well."""
+    """What is kept to know the terms of nodes: for a neuron or a feature, the value of the whole as well."""
     wholes = frozenset(Node(node.kind, node.layer) for node in nodes)
-    return wholes | {node for node in nodes if node.kind == "mlp" and node.is_part}
+    return wholes | {node for node in nodes if node.kind in ("mlp", "resid") and node.is_part and node.along is None}
 
 
 @lru_cache

@@ -5,7 +5,7 @@ layer; for groups, random groups of the same size. A counterpart keeps the shape
 exchanged for another one, at the positions and into the inputs that the claimed one had; for a residual stream, which
 stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
-number in other heads, a neuron with others of its layer.
+number in other heads, a neuron with others of its layer, a part along a direction with those of other nodes along it.
 
 The members of a group may stand in its null, in other company: a group that matters by one member alone must not look
 rare only because no random group was allowed to have that member. So a random group is as rare as it should be, in 5 %
@@ -80,8 +80,9 @@ class Nulls:
         if edge.sender.kind != "resid":
             yield edge
             return
-        kinds = (Node("head"), Node("mlp"), EMBED)
-        yield from (edge._replace(sender=n) for like in kinds for n in self._nodes(like) if edge.sender.holds(n))
+        stream, kinds = edge.sender, (Node("head"), Node("mlp"), EMBED)
+        inside = (node for like in kinds for node in self._nodes(like) if stream.whole.holds(node))
+        yield from (edge._replace(sender=node._replace(index=stream.index, along=stream.along)) for node in inside)
 
     def of_sites(self, request: NodeRequest) -> tuple[NodeRequest, ...]:
         """Random nodes of the same kinds at the same positions, none of them named by the spec elsewhere."""
@@ -160,21 +161,23 @@ class Nulls:
         layers, heads = range(self.shape.n_layers), range(self.shape.n_heads)
         match like.kind:
             case "head":
-                return [Node("head", layer, head, like.index) for layer in layers for head in heads]
-            case "mlp" if like.is_part:
+                return [Node("head", layer, head, like.index, along=like.along) for layer in layers for head in heads]
+            case "mlp" if like.is_part and like.along is None:
                 return [Node("mlp", like.layer, index=i) for i in range(self.shape.d_mlp or 0)]
             case "mlp":
-                return [Node("mlp", layer) for layer in layers]
+                return [Node("mlp", layer, -1, like.index, along=like.along) for layer in layers]
             case "resid":
-                return [Node("resid", layer + 1) for layer in layers]
+                return [Node("resid", layer + 1, -1, like.index, along=like.along) for layer in layers]
             case _:
-                return [EMBED]
+                return [like]
 
 
 def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchRequest, ...]:
     """The null of a patch, where the claim compares it with one."""
     if not any(isinstance(test, Matters) for test in claim.tests):
         return ()
+    if any(node.of for node, _ in request.writes):
+        return ()  # which features fire as often is not known before the model is run
     match request:
         case EdgeRequest():
             return nulls.of_edges(request)
@@ -185,8 +188,8 @@ def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchReq
 
 def _kind(node: Node) -> Node:
     """What a node's counterparts have in common, as a node without the rest."""
-    if node.kind == "head":
-        return Node("head", index=node.index)
+    if node.kind == "head" or node.along:
+        return Node(node.kind, index=node.index, along=node.along)
     return Node("mlp", node.layer, index=0) if node.is_part else Node(node.kind)
 
 

@@ -46,6 +46,9 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
     for verb in intervention.verbs:
         match verb:
             case Scale(nodes=nodes, factor=factor):
+                if part := next((node for node in nodes if node.along), None):
+                    what = f"intervention {name} changes {part}: a direction is no weight of its node"
+                    raise NotWeights(what, "edit takes scale, project out and replace of heads, components and MLPs")
                 found += [(node, factor) for node in nodes]
             case SetAttention():
                 raise NotWeights(

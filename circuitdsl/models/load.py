@@ -1,7 +1,7 @@
 """Load a model with transformers and see it as terms of one residual stream.
 
-A model is a directory in Hugging Face's layout, a name on the Hugging Face hub, or `pocket`, the directory that
-ships with this package. A directory never asks the network. Weights are read from safetensors only, and no code
+A model is a directory in Hugging Face's layout, a name on the Hugging Face hub, or the name of one that ships with
+this package (`EMBEDDED`). A directory never asks the network. Weights are read from safetensors only, and no code
 that came with a model is run.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.brief import quoted
+from circuitdsl.circuit.shapes import EMBEDDED
 from circuitdsl.errors import out_of_memory
 from circuitdsl.language.diagnostics import shorten
 from circuitdsl.models.errors import BrokenWeights, ModelUnavailable, UnsupportedModel, first_line
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from circuitdsl.models.parts import Rotary, Transformer
 
-POCKET = Path(__file__).parent / "pocket"
+POCKET = EMBEDDED["pocket"]
 DTYPES = ("float32", "bfloat16", "float16")
 WANTED = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*", "training_args*"]
@@ -87,8 +88,8 @@ def load_model(
     """Load a model and check on random tokens that its residual stream is the sum of its terms (`agreement.check_sum`).
 
     Args:
-        name_or_dir: `pocket`, a directory, a name on the Hugging Face hub, or a bridge of TransformerLens, whose
-            weights are shared; it stays where it is, and as it is.
+        name_or_dir: `pocket` or `pocket-deep`, a directory, a name on the Hugging Face hub, or a bridge of
+            TransformerLens, whose weights are shared; it stays where it is, and as it is.
         device: `auto` (a CUDA device where there is one), `cpu`, or `cuda`.
         dtype: `float32`, `bfloat16` or `float16`, or what torch calls so. TF32 is off for all of them.
         revision: a branch, tag or commit on the hub.
@@ -204,8 +205,9 @@ def vocabulary_size(name_or_dir: str | Path, revision: str | None = None) -> int
 
 
 def available_models() -> list[Available]:
-    """What can be loaded here without a download: `pocket`, and what the hub's cache holds."""
-    found = [Available("pocket", POCKET, "with circuitdsl", _size(POCKET))] if _has_weights(POCKET) else []
+    """What can be loaded here without a download: what comes with circuitdsl, and what the hub's cache holds."""
+    embedded = [(name, path) for name, path in EMBEDDED.items() if _has_weights(path)]
+    found = [Available(name, path, "with circuitdsl", _size(path)) for name, path in embedded]
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -231,10 +233,10 @@ def locate(name_or_dir: str | Path, revision: str | None = None, weights: bool =
     """
     if not isinstance(name_or_dir, str | Path):
         raise ModelUnavailable(f"{name_or_dir!r} is neither a model's name nor its directory", MODEL_HINT)
-    if str(name_or_dir) == "pocket":
-        if weights and not _has_weights(POCKET):
-            raise ModelUnavailable(f"the pocket model is not in this installation (looked in {POCKET})", MODEL_HINT)
-        return POCKET
+    if own := EMBEDDED.get(str(name_or_dir)):
+        if weights and not _has_weights(own):
+            raise ModelUnavailable(f"the model {name_or_dir} is not in this installation (looked in {own})", MODEL_HINT)
+        return own
     try:
         path = Path(name_or_dir).expanduser()
         there = path.exists()

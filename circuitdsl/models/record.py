@@ -5,7 +5,7 @@ family, the rotary frequencies, the tokenizer as it was set up, and that the mod
 A record keeps that in one file beside the cached numbers. It is found under a hash of everything that it depends on:
 the model's files, the number format, the versions of the libraries, our code and the machine.
 
-The pocket model ships with such a record, and with logits that transformers computed (`pocket/record`).
+A model that comes with the package ships with such a record, and with logits that transformers computed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from circuitdsl.circuit.shapes import EMBEDDED
 from circuitdsl.errors import UserError
 from circuitdsl.installed import version
 from circuitdsl.models.files import TOKENIZER_BYTES, ModelFiles, files_of, one_sha256, weight_files
 from circuitdsl.models.load import (
-    POCKET,
     Notes,
     dtype_name,
     exactly,
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from circuitdsl.models.original import Original
     from circuitdsl.models.parts import Rotary, Transformer
 
-#: the record of the pocket model, and logits of it as transformers computes them
-SHIPPED, LOGITS = POCKET / "record", POCKET / "record" / "logits.safetensors"
+#: in the directory of a model that comes with the package: its record, and logits as transformers computes them
+SHIPPED, LOGITS = "record", "record/logits.safetensors"
 #: folders of the package whose code makes numbers; tasks draw the prompts that means are taken over
 _CODE = ("engine", "measurements", "models", "tasks", "verify")
 #: bytes of a record, at the most; the tokenizer's text is most of them
@@ -151,7 +151,7 @@ def remembered(
 
 
 def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revision: str | None) -> Transformer:
-    """What `outline.outline` gives, without transformers of the pocket model and of one that is remembered.
+    """What `outline.outline` gives, without transformers of a model that ships with a record, or is remembered.
 
     Args:
         source: the model, if it is remembered.
@@ -161,8 +161,8 @@ def outline_of(source: Model | None, name_or_dir: str | Path, dtype: str, revisi
     """
     if source and source.shapes:
         return source.shapes()
-    if locate(name_or_dir, revision, weights=False) == POCKET:
-        files = files_of(POCKET)
+    if (place := locate(name_or_dir, revision, weights=False)) in EMBEDDED.values():
+        files = files_of(place)
         if shipped := _read(shipped_for(files)):
             return _shapes(str(name_or_dir), files, dtype_name(dtype), shipped)
     from circuitdsl.models.outline import outline
@@ -228,7 +228,7 @@ def _recalled(name: str, files: ModelFiles, device: str, dtype: str, record: Rec
 
 def _has_logits(files: ModelFiles, dtype: str) -> bool:
     """Whether the model's own logits ship with it."""
-    return files.directory == POCKET and dtype == "float32"
+    return files.directory in EMBEDDED.values() and dtype == "float32"
 
 
 def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record) -> Transformer:
@@ -252,7 +252,7 @@ def _view(name: str, files: ModelFiles, device: str, dtype: str, record: Record)
         assert found is not None
         return found.module
 
-    known = load_file(LOGITS, backend="pread") if _has_logits(files, dtype) else {}
+    known = load_file(files.directory / LOGITS, backend="pread") if _has_logits(files, dtype) else {}
     original = Original(name, whole, bytes.fromhex(record.library), kind, record.window, known)
     return _read_parts(name, files, record, ready, rotary, original)
 
@@ -311,9 +311,9 @@ def _same(stored: Any, value: Any) -> bool:
 # --- where a record is -----------------------------------------------------------------------------
 
 
-def shipped_for(files: ModelFiles | None = None) -> Path:
-    """Where the record of the pocket model is that ships for these files, by default for those that are there."""
-    return SHIPPED / f"{one_sha256((files or files_of(POCKET)).digests)}.json"
+def shipped_for(files: ModelFiles) -> Path:
+    """Where the record is that ships with these files."""
+    return files.directory / SHIPPED / f"{one_sha256(files.digests)}.json"
 
 
 def _hash(files: ModelFiles, *more: str) -> bytes:

@@ -7,7 +7,9 @@ A run keeps a *value* of each node, which `term` maps onto the term that the nod
     component of a head, 8.6[2] the head's `z`; the term is `z P W_O`, the part of the head's output along one singular
                                 direction of W_OV (`weights.component_of`). A head's components add up to its term.
     residual stream, resid6     the stream itself as it enters layer 6; the biases `b_O` written before are inside
+    part along a direction      the whole node's value; the term is the part of the node's term along it, (t·u)u
     neuron of an MLP, m9[1024]  its activation; the term is the activation times the neuron's output weights
+    feature, t1[17]             its activation (`features`); the term is the activation times its row of the decoder
 
 Both maps are linear, so that a difference of values gives a difference of terms. In post-norm models a value carries
 the scale of its own run. Where a whole head or MLP is patched, its parts at the same position are no further change.
@@ -17,12 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, ERROR, Along, Node
 from circuitdsl.models.errors import PatchError
+from circuitdsl.models.features import of_mlp, term_of
 from circuitdsl.models.parts import Mlp, Transformer
 from circuitdsl.models.weights import component_of
 
@@ -33,7 +38,7 @@ class Written:
 
     Attributes:
         kept: by node `[*runs, d]`; all heads of a layer together, under a node without a head (see `layer_of`),
-            `[*runs, heads, d_head]`; a neuron's activation `[*runs]`.
+            `[*runs, heads, d_head]`; the activation of a neuron or a feature `[*runs]`.
     """
 
     kept: dict[Node, Tensor]
@@ -44,6 +49,7 @@ class Written:
         Raises:
             PatchError: the node writes nothing, or the run was made without it.
         """
+        node = node.whole if node.along else node
         key = layer_of(node) if node.kind == "head" else node
         if key not in self.kept:
             if node.kind == "logits":
@@ -51,9 +57,10 @@ class Written:
             raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
         if node.kind == "head":
             return self.kept[key][..., node.head, :] if node.head >= 0 else self.kept[key]
-        return self.kept[key][..., None] if node.is_part else self.kept[key]
+        return self.kept[key][..., None] if is_number(node) else self.kept[key]
 
     def __contains__(self, node: Node) -> bool:
+        node = node.whole if node.along else node
         return (layer_of(node) if node.kind == "head" else node) in self.kept
 
     @property
@@ -72,20 +79,30 @@ class Written:
 
     @property
     def neurons(self) -> dict[Node, Float[Tensor, "*runs"]]:
-        """The activations of the neurons that are kept."""
-        return {node: self.kept[node] for node in self.kept if is_neuron(node)}
+        """The activations of the neurons and features that are kept."""
+        return {node: self.kept[node] for node in self.kept if is_number(node)}
 
 
 def term(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
     """The term that a node writes into the residual stream, given its value."""
+    if node.along:
+        return along(node.along, term(model, node.whole, value))
     value = in_whole(model, node, value)
     return model.blocks[node.layer].attn.out_head(node.head, value) if node.kind == "head" else value
 
 
 def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows _"]:
-    """What a component or neuron adds to the value of its head or MLP; of a whole node, the value itself."""
+    """What a part adds to the value of its node; of a whole node, the value itself.
+
+    The part of a head along a direction is no part of its `z`: it is one of its term alone.
+    """
     if not node.is_part:
         return value
+    if node.along:
+        assert node.kind != "head", "what a head writes along a direction is a part of its term (`written_along`)"
+        return along(node.along, value)
+    if node.of:
+        return term_of(node, value)
     block = model.blocks[node.layer]
     if node.kind == "head":
         return component_of(block, node.head, node.index, value)
@@ -93,28 +110,66 @@ def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) ->
     return block.mlp.out_neuron(node.index, value[..., 0])
 
 
+def along(direction: Along, term: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    """The part of a term along a direction, (t·u)u."""
+    unit = unit_vector(direction, term.dtype, term.device)
+    return (term @ unit)[..., None] * unit
+
+
+@lru_cache(maxsize=2**8)
+def unit_vector(direction: Along, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " d"]:
+    """A direction as a tensor."""
+    return torch.frombuffer(bytearray(direction.unit), dtype=torch.float32).to(device=device, dtype=dtype)
+
+
+def is_head_along(node: Node | None) -> bool:
+    """Whether a part is that of a head along a direction: it is replaced in what the heads of its layer write."""
+    return node is not None and node.kind == "head" and node.along is not None
+
+
 def layer_of(node: Node) -> Node:
     """What stands for all nodes of a kind in a layer: `Node("head", 3)` for the heads of layer 3."""
     return Node(node.kind, node.layer)
 
 
-def is_neuron(node: Node) -> bool:
-    return node.kind == "mlp" and node.is_part
+def is_inside(node: Node) -> bool:
+    """Whether it is a neuron or a feature: a part that has a value of its own."""
+    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
 
 
-def neurons(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """The neurons among some nodes, sorted, each once."""
-    return tuple(sorted(set(filter(is_neuron, nodes))))
+def is_number(node: Node) -> bool:
+    """Whether its value is one number: an activation."""
+    return is_inside(node) and node.index != ERROR
+
+
+def inside(nodes: Iterable[Node], whole: Node) -> tuple[Node, ...]:
+    """The neurons or features of an MLP or a stream among some nodes, sorted, each once."""
+    return tuple(sorted({node for node in nodes if is_inside(node) and layer_of(node) == whole}))
+
+
+def written_inside(
+    model: Transformer, layer: int, nodes: Iterable[Node], x: Float[Tensor, "*rows d"]
+) -> tuple[Float[Tensor, "*rows d"], dict[Node, Tensor]]:
+    """What the MLP of a layer writes, and the values of some of its neurons and features.
+
+    Args:
+        x: what it reads, behind its norm.
+    """
+    own = inside(nodes, Node("mlp", layer))
+    numbers = [node for node in own if not node.of]
+    term, activations = model.blocks[layer].mlp.written(x, [node.index for node in numbers])
+    found = dict(zip(numbers, activations, strict=True))
+    return term, found | of_mlp(model, (node for node in own if node.of), x, term)
 
 
 def kept_if_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Those of some nodes whose values are kept only where they are named: neurons and residual streams."""
-    return tuple(sorted({node for node in nodes if is_neuron(node) or node.kind == "resid"}))
+    """Those of some nodes whose values are kept only where they are named: neurons, features and residual streams."""
+    return tuple(sorted({node for node in nodes if is_inside(node) or node.kind == "resid"}))
 
 
 def without_terms(model: Transformer, node: Node) -> Float[Tensor, " d"] | float:
     """What is left of a node's value where the terms in it are zero: of a residual stream, the biases `b_O`."""
-    if node.kind != "resid":
+    if node.kind != "resid" or node.is_part:
         return 0.0
     none = model.W_E.new_zeros(model.n_heads, model.d_head)
     biases = [block.attn.write(none.to(block.device)).to(model.device_of(node.known_after)) for block in model.blocks]

@@ -36,6 +36,7 @@ heads some = 0.3 0.5 at END
 heads first = 0.0 at END
 heads mover = 2.4 2.5 at END
 heads induction = 1.0 at END
+dictionary t1 = transcoder("pocket/transcoders/1")
 """
 #: prompts that a search for a counterexample looks at here
 BUDGET = 5

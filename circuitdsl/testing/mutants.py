@@ -10,6 +10,7 @@ Operators, each an edit of a piece of syntax where it stands:
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
+* a part along a direction (`8.6[u]`) becomes the whole node;
 * `negligible` becomes `matters`, and `matters` becomes `negligible`.
 
 What a claim says of an absence (a region that contains no effect, or little attention) is not moved to another subject:
@@ -93,9 +94,12 @@ def _mutant(text: str, span: Span, new: str, what: str) -> Mutant:
 
 
 def _of_group(group: s.Group, outsider: Outsider, layers: int) -> Iterator[Edit]:
+    names = {str(node) for node in s.walk_to(group.members, s.Feature)}
     for node in s.walk(group.members):
         if isinstance(node, s.Head | s.Mlp | s.Resid) and (other := outsider(node)):
             yield node.span, other, "member swapped"
+        if isinstance(node, s.Feature) and node.which.text.isdigit() and _neighbour(node) not in names:
+            yield node.span, _neighbour(node), "member swapped"
         yield from _of_set(node, layers)
     members = group.members.members if isinstance(group.members, s.Items) else ()
     if len(members) > 1:
@@ -130,6 +134,12 @@ def _outsider(circuits: Sequence[Circuit], shape: tuple[int, int]) -> Outsider:
         return rng.choice(free) if free and getattr(node, "index", None) is None else None
 
     return other
+
+
+def _neighbour(node: s.Feature) -> str:
+    """The feature before it in its dictionary, or the one after the first."""
+    index = int(node.which.text)
+    return f"{node.dictionary}[{index - 1 if index else 1}]"
 
 
 # --- claims -----------------------------------------------------------------------------------------
@@ -182,6 +192,11 @@ def _of_subject(about: s.Syntax, outsider: Outsider, elsewhere: Elsewhere, layer
             case s.Head() | s.Mlp() | s.Resid():
                 if other := outsider(node):
                     yield node.span, other, f"{_CALLED[type(node)]} swapped"
+                if isinstance(node.index, str):
+                    _, _, row, end = node.span
+                    yield Span(row, end, row, end + len(node.index) + 2), "", "direction dropped"
+            case s.Feature(which=which) if which.text.isdigit():
+                yield node.span, _neighbour(node), "feature swapped"
             case s.WithPort(port=port):
                 yield port.span, f".{_NEXT[port.text]}", "input changed"
             case s.Place():

@@ -155,10 +155,12 @@ entries = _several(st.one_of(options, values), 0)
 # --- nodes, sets, positions -----------------------------------------------------------------------
 
 nodes = st.one_of(
-    _node(s.Head, SMALL, SMALL, _maybe(SMALL)),
+    _node(s.Head, SMALL, SMALL, _maybe(SMALL | NAMES)),
     _node(s.Layer, SMALL),
-    _node(s.Mlp, SMALL, _maybe(SMALL)),
-    _node(s.Resid, SMALL),
+    _node(s.Mlp, SMALL, _maybe(SMALL | NAMES)),
+    _node(s.Resid, SMALL, _maybe(SMALL | NAMES)),
+    _node(s.Special, st.just("embed"), _maybe(SMALL | NAMES)),
+    _node(s.Feature, NAMES, _node(s.Word, st.one_of(st.just("error"), SMALL.map(str)))),
     _node(s.Special, st.sampled_from(("embed", "logits", "self"))),
     _node(s.GroupRef, NAMES),
 )
@@ -236,12 +238,14 @@ headers: SearchStrategy[s.Statement] = st.one_of(
     _node(s.Task, _maybe(words), words, entries),
     _node(s.Metric, words, entries),
     _node(s.Margin, numbers()),
+    _node(s.Direction, words, st.just(s.Word(START, "file")), _several(st.one_of(options, texts))),
     _node(s.ProtocolLine, protocols),
     _node(s.Use, texts),
+    _node(s.Dictionary, words, words, entries),
 )
 groups = _node(
     s.Group,
-    st.sampled_from(("heads", "mlps", "nodes")),
+    st.sampled_from(("heads", "mlps", "nodes", "features")),
     words,
     sets,
     _several(ats, 0, 1),

@@ -12,6 +12,7 @@ import torch
 
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.engine import runs as engine
+from circuitdsl.engine.dictionaries import settled
 from circuitdsl.engine.ends import tokens_of
 from circuitdsl.engine.memory import batch_rows, in_groups, in_halves, run_at_once
 from circuitdsl.engine.named import function_of
@@ -44,6 +45,8 @@ def measure_anew(
     values = dict(zip(wanted, np.full(shape, np.nan), strict=True))
     changed = dict(zip(wanted, np.zeros(shape, bool), strict=True))
     read_off = [request for request in wanted if request.needs_runs]
+    for of in {node.of for request in read_off for node in _named(request) if node.of}:
+        prompts.once(("settled", of), partial(settled, prompts, of))
     by_reader: dict[str, list[Request]] = {}
     for request in read_off:
         by_reader.setdefault(request.reader, []).append(request)
@@ -85,6 +88,13 @@ def measure_anew(
         else:
             found[request] = of_prompts(prompts, request, indices)
     return found
+
+
+def _named(request: Request) -> Iterator[Node]:
+    """The nodes that a request reads or replaces."""
+    yield from request.own_writers
+    for patch in request.patches:
+        yield from (node for node, _ in patch.writes)
 
 
 def portion(prompts: Prompts, requests: Sequence[Request], indices: Array) -> tuple[Array, Array, Tally]:
@@ -135,11 +145,11 @@ def _runs(prompts: Prompts, part: Array, kept: Kept, means: bool) -> Runs:
         runs = engine.run(prompts.model, clean, corrupt, kept=kept)
     if not means:
         return runs
-    terms, stratum = _mean_terms(prompts, runs.length, kept_if_named(kept.clean))
+    terms, stratum = mean_terms_of(prompts, runs.length, kept_if_named(kept.clean))
     return runs.with_means(terms, torch.as_tensor(stratum[part]))
 
 
-def _mean_terms(prompts: Prompts, length: int, watched: Sequence[Node]) -> tuple[Terms, Array]:
+def mean_terms_of(prompts: Prompts, length: int, watched: Sequence[Node] = ()) -> tuple[Terms, Array]:
     """Mean terms over all corrupt prompts of a stratum and length, and every prompt's stratum (-1: other length)."""
     made: dict[str, tuple[Terms, Array]] = prompts.once(("means", length), dict)
     if "terms" not in made or not set(watched) <= made["terms"][0].kept.keys():

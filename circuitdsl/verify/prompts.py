@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim, TaskUse
+from circuitdsl.circuit.features import reopen
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.away import Recipe
 from circuitdsl.engine.prompts import SIDES, Means, Prompts, scores_of
@@ -103,6 +104,7 @@ def make_prompts(
     Raises:
         UserError: the model has no tokenizer, or the task cannot be made with it.
     """
+    reopen(circuit.dictionaries)
     data = make_data(circuit, use, model)
     more, more_are = means_over(circuit, use, model, data)
     corruptions = () if use.file else TASKS[use.generator or use.name].corruptions

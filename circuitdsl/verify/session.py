@@ -152,6 +152,7 @@ class Session(AbstractContextManager["Session"]):
     scores = _Verb("circuitdsl.discover.scoring", "scored")
     curves = _Verb("circuitdsl.discover.curve", "curves")
     dictionaries = _Verb("circuitdsl.discover.features", "described")
+    direction = _Verb("circuitdsl.discover.directions", "made")
     sweep = _Verb("circuitdsl.discover.sweep", "swept")
     starter = _Verb("circuitdsl.discover.starter", "starter")
     mutate = _Verb("circuitdsl.testing.mutate", "mutate")
@@ -255,6 +256,8 @@ class Session(AbstractContextManager["Session"]):
             UserError: there is none, and what `spec` raises.
         """
         if isinstance(given, Circuit):
+            if own := [use.name for use in given.tasks if use.name in self.prompt_files and not use.instead]:
+                raise UsageError(f"this circuit has its own prompts of {own[0]}", hint="give the session its spec")
             return given
         if isinstance(given, str) and name is None:
             given, _, name = given.partition("#")

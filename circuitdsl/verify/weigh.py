@@ -146,8 +146,9 @@ def said(terms: Sequence[TermRequest]) -> str:
     """`this corruption does not change 0.3 at IO`"""
     names = [f"{term.node} at {term.position}" for term in terms]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    features = "; a feature that is 0 on both prompts has nothing to patch" if terms[0].node.of else ""
     what = "this corruption" if terms[0].ablate == "corrupt" else f"ablate = {terms[0].ablate}"
-    return f"{what} does not change {', '.join(names[:_NAMED])}{more}"
+    return f"{what} does not change {', '.join(names[:_NAMED])}{more}{features}"
 
 
 def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:

@@ -17,11 +17,13 @@ from typing import Any
 import circuitdsl
 from circuitdsl import cli
 from circuitdsl.api import shipped_specs
+from circuitdsl.circuit.shapes import EMBEDDED
 from circuitdsl.measurements import KINDS
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-POCKET = ROOT / "circuitdsl" / "models" / "pocket"
+#: the embedded models, by the name of their page
+CARDS = {f"{name}-model": directory for name, directory in EMBEDDED.items()}
 #: where the site keeps files of the repository that pages link to
 FILES = "files"
 #: a link of a page in docs/ to a file beside docs/
@@ -60,16 +62,24 @@ def pages() -> dict[str, str]:
         "reference/report-schema.md": report_schema(),
         "reference/diagnostics.md": (ROOT / "circuitdsl/language/codes.md").read_text(encoding="utf-8"),
         "reference/changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
-        "reference/pocket-model.md": (POCKET / "README.md").read_text(encoding="utf-8"),
+        **{f"reference/{page}.md": _card(page, directory) for page, directory in CARDS.items()},
     }
+
+
+def _card(page: str, directory: Path) -> str:
+    """A model card, whose links are those of the site."""
+    text = (directory / "README.md").read_text(encoding="utf-8").replace("(curves.svg)", f"({page}-curves.svg)")
+    return text.replace("(../pocket/README.md)", "(pocket-model.md)")
 
 
 def pictures() -> dict[str, bytes]:
     """A picture of every shipped spec: the one in docs/, with its verdicts, where there is one, else as it is drawn.
 
-    And that of the model card.
+    And those of the model cards.
     """
-    drawn = {"reference/curves.svg": (POCKET / "curves.svg").read_bytes()}
+    drawn = {
+        f"reference/{page}-curves.svg": (directory / "curves.svg").read_bytes() for page, directory in CARDS.items()
+    }
     for name, path in _specs().items():
         known = DOCS / f"{name.replace('/', '-').replace('_', '-')}.svg"
         drawn[f"gallery/{name}.svg"] = known.read_bytes() if known.exists() else _drawn(path)
@@ -89,8 +99,8 @@ def _inside(markdown: str, page: str) -> str:
 
 
 def _specs() -> dict[str, Path]:
-    """`pocket/ioi` and all other shipped specs; those of the pocket model first."""
-    found = sorted(shipped_specs().rglob("*.circ"), key=lambda path: (path.parent.name != "pocket", path))
+    """`pocket/ioi` and all other shipped specs; those of the embedded models first."""
+    found = sorted(shipped_specs().rglob("*.circ"), key=lambda path: (path.parent.name not in EMBEDDED, path))
     return {f"{path.parent.name}/{path.stem}": path for path in found}
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from circuitdsl.api import loads
 from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.measurements.whole_circuit import WholeCircuit
@@ -122,3 +126,31 @@ def test_a_circuit_of_edges_needs_edges(resolved: Resolve) -> None:
     assert [d.code for d in found] == ["E093"]
     _, found = resolved(head + "expect faithfulness >= 80%\n")
     assert not found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "nodes g = m2[u] resid3[u] 0.3[u] at END",
+        "m2[u] -> logits at END : lowers",
+        "features g = t1[49] at END",
+        "t1[49] -> logits at END : lowers",
+        "nodes g = t1[error] resid2 at END",
+        "resid2 -> logits at END : lowers",
+        "path resid2 -> 2.4.q at END -> logits : negligible",
+    ],
+)
+def test_parts_along_directions_features_and_streams_are_no_members(lines: str, tmp_path: Path) -> None:
+    """Naming one changes nothing of the circuit, nor whether MLPs are part of what is ablated."""
+    save_file({"s": torch.ones(128)}, tmp_path / "u.safetensors")
+    head = """circuit one
+model "pocket"
+task ioi
+direction u = file("u.safetensors")
+dictionary t1 = transcoder("pocket/transcoders/1")
+heads mover = 2.4 2.5 at END
+mover -> logits at END : lowers
+"""
+    (plain,), (named,) = (loads(text, tmp_path / "one.circ").circuits for text in (head, f"{head}{lines}\n"))
+    found, wanted = membership(named), membership(plain)
+    assert (found.sites, found.edges, found.mlps) == (wanted.sites, wanted.edges, wanted.mlps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from circuitdsl import cli
 from circuitdsl.circuit.nodes import EVERYWHERE
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.discover.curve import curve_of
-from circuitdsl.discover.pruning import SHARES, Pruning
+from circuitdsl.discover.ranking import SHARES, Ranking
 from circuitdsl.discover.scoring import METHODS, Asked
 from circuitdsl.discover.search import END
+from circuitdsl.discover.watch import Budget, Watch, budget_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UserError
@@ -82,14 +84,14 @@ def test_exact_scores_are_what_single_edges_cost(runs: WholeRuns) -> None:
 
 def test_a_search_beats_gradients_and_stops_when_it_is_told_to(runs: WholeRuns) -> None:
     runs = WholeRuns(runs.prompts, np.arange(12))
-    pruning = Pruning(runs)
+    pruning = Ranking(runs)
     found = curve_of(runs, Scored(runs.graph, pruning.search(), np.zeros(len(runs.graph), bool)))
     scores = METHODS["attribution"](Asked(runs, 5, lambda _: True))[0]
     others = curve_of(runs, Scored(runs.graph, scores, np.zeros(len(scores), bool)))
     assert found.cpr.value > others.cpr.value and found.cmd.value < others.cmd.value
     for outer, inner in zip(pruning.chain, pruning.chain[1:], strict=False):
         assert (inner.kept <= outer.kept).all()
-    stopped = Pruning(runs, lambda left, _: left > 1000)
+    stopped = Ranking(runs, lambda left, _: left > 1000)
     ranks = stopped.search()
     assert not stopped.complete and len(set(np.abs(ranks))) == len(ranks)
 
@@ -238,3 +240,59 @@ def test_a_task_that_the_model_does_not_do_is_refused(runs: WholeRuns) -> None:
     undone = Prompts(prompts.source, prompts.data, prompts.metric, prompts.corrupt, prompts.corrupt, prompts.ends)
     with pytest.raises(UserError, match="does not do this task"):
         refuse_undone(undone)
+
+
+# --- options that means nothing, and budgets ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("--scores s.json --method exact --steps 3", "steps means nothing to the method exact"),
+        ("--scores s.json --method attribution --budget 5s", "budget means nothing to the method attribution"),
+        (
+            "--scores s.json --method attribution_ig --resamples 3",
+            "resamples means nothing to the method attribution_ig",
+        ),
+        ("--scores s.json --threshold 5%", "--threshold goes with a draft, not --scores"),
+        ("--scores s.json --claims 5", "--claims goes with a draft, not --scores"),
+        ("--method exact", "--method goes with --scores FILE"),
+        ("--steps 3", "--steps goes with --scores FILE"),
+        ("--found f.json", "--found is about resamples of the prompts"),
+        ("--budget 0s", "0s is no budget"),
+        ("--budget 5parsecs", "5parsecs is no budget"),
+        ("--metric accuracy", "accuracy is 0 or 1: it has no gradients"),
+        ("--from pocket/ioi", "--task TASK, or --from SPEC (not both)"),
+    ],
+)
+def test_an_option_that_means_nothing_is_an_error(
+    arguments: str, why: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(SystemExit):
+        assert cli.run(["discover", "--task", "ioi", *arguments.split()]) == 2
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "budget"),
+    [
+        ("90", Budget(90)),
+        ("90s", Budget(90)),
+        ("5m", Budget(300)),
+        (60, Budget(60)),
+        ("2e6 blocks", Budget(blocks=2e6)),
+        ("2e6 block-positions", Budget(blocks=2e6)),
+        (None, Budget()),
+    ],
+)
+def test_a_budget_is_a_time_or_an_amount_of_work(given: object, budget: Budget) -> None:
+    assert budget_of(given) == budget  # type: ignore[arg-type]
+
+
+def test_work_is_counted_against_a_budget(runs: WholeRuns) -> None:
+    few, watch = WholeRuns(runs.prompts, np.arange(4)), Watch("searching", Budget(blocks=200))
+    watch.counts(runs.prompts.tally)
+    assert watch.tell("nothing yet")
+    few.gradient(np.ones(len(few.graph), bool))
+    assert not watch.tell("a gradient") and watch.ended

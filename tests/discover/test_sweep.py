@@ -80,6 +80,21 @@ def test_every_place_is_named_once_in_its_order(session: Session, streams: Sweep
     assert fewest >= 2 and max(cell.n for cell in every.cells) == PROMPTS  # prompts that are too short are left out
 
 
+def test_positions_may_stand_in_one_text(session: Session) -> None:
+    given = ("S2,END", ["S2,", "END"], ("S2", "END"))
+    found = [session.sweep(task="ioi", positions=each, prompts=PROMPTS) for each in given]
+    assert [[str(place) for place in each.positions] for each in found] == [["S2", "END"]] * 3
+
+
+def test_too_few_prompts_for_an_interval(session: Session) -> None:
+    """Five prompts of a bounded metric tell no gap from 0: there is no interval, and JSON has no NaN."""
+    found = session.sweep(task="ioi", metric="prob", positions=["END"], prompts=5)
+    cell = next(cell for cell in found.cells if cell.node == Node("resid", 4))
+    assert cell.effect == pytest.approx(-1, abs=1e-3) and cell.ci is None and not cell.clear
+    json.dumps(found.to_json(), allow_nan=False)
+    assert "resid4 at END: effect −100 %, too few prompts for an interval, 5 prompts" in found.svg()
+
+
 def test_one_command_writes_values_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = tmp_path / "map"
     asked = ["sweep", "pocket/ioi", "--positions", "S2", "END", "--prompts", "24", "-o", str(name)]
@@ -99,6 +114,8 @@ def test_one_command_writes_values_and_pictures(tmp_path: Path, capsys: pytest.C
     [
         ({"task": "ioi", "positions": ["S3"]}, "no position S3"),
         ({"task": "ioi", "positions": ["s2"]}, "no position s2; did you mean 'S2'"),
+        ({"task": "ioi", "positions": [3]}, "no position 3"),
+        ({"task": "ioi", "positions": "S2, END+1"}, r"no prompt of the task has a token at END\+1"),
         ({"task": "ioi", "over": "head"}, "not head; did you mean 'heads'"),
         ({}, "no task is named"),
         ({"spec": "pocket/ioi", "task": "greater_than"}, "has no task greater_than"),

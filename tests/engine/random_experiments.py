@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from hypothesis import strategies as st
 
-from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.changes import overlapping
+from circuitdsl.circuit.directions import unit_of
+from circuitdsl.circuit.nodes import ALONG, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
 from tests.engine.reference import nodes
@@ -25,6 +28,17 @@ def parts(model: Transformer) -> list[Node]:
     """A few singular components of every head, and neurons of every MLP."""
     components = [(node, i) for node in nodes(model) if node.kind == "head" for i in (0, 1, model.d_head - 1)]
     return [*(node._replace(index=i) for node, i in components), *neurons(model)]
+
+
+def along(model: Transformer) -> list[Node]:
+    """The parts of a few nodes along two directions, which neither are orthogonal nor are what a head can write."""
+    draw = torch.Generator().manual_seed(1)
+    vectors = torch.nn.functional.normalize(torch.randn(2, model.d_model, generator=draw), dim=1).tolist()
+    directions = [unit_of(name, tuple(vector))[0] for name, vector in zip("uw", vectors, strict=True)]
+    heads = [Node("head", layer, head) for layer in range(model.n_layers) for head in (0, model.n_heads - 1)]
+    mlps = [Node("mlp", layer) for layer in range(model.n_layers)]
+    some = [Node("embed"), *heads, *mlps, *streams(model)]
+    return [node._replace(index=ALONG, along=direction) for node in some for direction in directions]
 
 
 def senders(model: Transformer, receiver: Node) -> list[Node]:
@@ -50,10 +64,11 @@ def sites(model: Transformer, more: Sequence[Node] = ()) -> st.SearchStrategy[Si
 
 def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
     """One edge, several, knock-outs, or both at once; direct or via MLPs; noise or denoise."""
-    some_edges = edges(model, streams(model))
+    more = [*streams(model), *along(model)]
+    some_edges = edges(model, more)
     one = st.frozensets(some_edges, min_size=1, max_size=1)
     many = st.frozensets(some_edges, min_size=2, max_size=10)
-    out = st.frozensets(sites(model, streams(model)), min_size=1, max_size=3)
+    out = st.frozensets(sites(model, more), min_size=1, max_size=3)
     none: st.SearchStrategy = st.just(frozenset())
     return st.one_of(
         *(
@@ -74,4 +89,4 @@ def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
             direction=st.sampled_from(("noise", "denoise")),
             sent=st.just("mean"),
         ),
-    )
+    ).filter(lambda e: not overlapping({edge.sender for edge in e.edges}, {site.node for site in e.sites}))

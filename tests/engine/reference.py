@@ -6,6 +6,7 @@ terms. It shares no code with the fast path but the weights.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
@@ -84,7 +85,7 @@ def _patched(
     if experiment.direction == "denoise":
         clean, corrupt = corrupt, clean
     writers = {edge.sender for edge in experiment.edges} | {site.node for site in experiment.sites}
-    parts = [node for node in writers if node.is_part]
+    parts = [node for node in writers if node.is_part and not node.along]
     other = terms_of(model, corrupt, parts)
     plain = terms_of(model, clean, parts)
     value = {"corrupt": other, "mean": means}.get(experiment.ablate)
@@ -106,8 +107,11 @@ def _patched(
         streams = [site for site in sorted(experiment.sites) if site.node.kind == "resid"]
         for site in [each for each in streams if each.node.stage(model.parallel) < reader.stage(model.parallel)]:
             for node, pos in product(terms, at[site.position]):
-                if site.node.holds(node):
-                    terms[node][pos] = 0 if value is None else value[node][pos]
+                if site.node.whole.holds(node) and not (node.is_part and site.node.along):
+                    new = torch.zeros_like(terms[node]) if value is None else value[node]
+                    part = node._replace(index=site.node.index, along=site.node.along)
+                    change = share(model, {node: new - terms[node]}, part) if site.node.along else new - terms[node]
+                    terms[node][pos] += change[pos]
         return terms
 
     def read(node: Node, port: str) -> Float[Tensor, "T d"]:
@@ -137,6 +141,9 @@ def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d
 
     Of a residual stream it is the sum of all terms in it.
     """
+    if node.along:
+        unit = torch.tensor(struct.unpack(f"<{node.along.width}f", node.along.unit))
+        return torch.outer(share(model, terms, node.whole) @ unit, unit)
     if node.kind == "resid":
         return torch.stack([term for each, term in terms.items() if node.holds(each) and not each.is_part]).sum(dim=0)
     if node.kind != "head" or not node.is_part:
@@ -305,7 +312,8 @@ def mediated(
     residual stream is, what reads it sees nothing of what changed before.
     """
     frozen: RunTerms = {}
-    streams = {(node, pos) for node, pos in held if node.kind == "resid"}
+    streams = {(node, pos) for node, pos in held if node.kind == "resid" and not node.along}
+    parts_of_streams = {(node, pos) for node, pos in pairs if node.kind == "resid" and node.along}
 
     def seen_by(reader: Node) -> Float[Tensor, "T d"]:
         terms = {node: term.clone() for node, term in frozen.items()}
@@ -314,6 +322,10 @@ def mediated(
                 for node in terms:
                     if stream.holds(node):
                         terms[node][pos] = clean[node][pos]
+        for stream, pos in parts_of_streams:  # its change begins where it enters
+            if stream.whole.holds(reader):
+                for node in terms:
+                    terms[node][pos] = clean[node][pos]
         return residual(model, terms, reader)
 
     def goes_on(sender: Node, pos: int) -> bool:
@@ -331,7 +343,9 @@ def mediated(
                 return seen_by(reader)
 
             for part, pos in held - pairs:
-                if part.is_part and part.whole == node:
+                if part.along and part.whole == node:
+                    term[pos] += share(model, {node: clean[node] - term}, part)[pos]
+                elif part.is_part and part.whole == node:
                     term[pos] += clean[part][pos] - neuron(model, part, frozen_read)[pos]
             for whole, pos in held:
                 if whole == node:
@@ -339,6 +353,9 @@ def mediated(
         for sender, pos in pairs:
             if sender == node or sender.holds(node):
                 term[pos] = other[node][pos]
+            elif sender.along and (sender.whole == node or sender.whole.holds(node)):
+                part = node._replace(index=sender.index, along=sender.along)
+                term[pos] += share(model, {node: other[node] - term}, part)[pos]
             elif sender.whole == node:
                 own_term = share(model, clean, sender)
                 if node.kind == "mlp" and (node, pos) not in held:
@@ -348,7 +365,12 @@ def mediated(
     change = seen_by(receiver) - residual(model, clean, receiver)
     own = torch.zeros_like(change)
     senders = {(s, pos) for s, pos in pairs if s.kind != "resid"}
-    senders |= {(node, pos) for node in clean for s, pos in pairs if s.holds(node) and not node.is_part}
+    senders |= {
+        (node._replace(index=s.index, along=s.along), pos)
+        for node in clean
+        for s, pos in pairs
+        if s.whole.holds(node) and not node.is_part
+    }
     for sender, pos in [pair for pair in senders if goes_on(*pair)]:
         own[pos] += share(model, other, sender)[pos] - share(model, clean, sender)[pos]
     return change - own

@@ -30,6 +30,17 @@ EXPERIMENTS = [
     *(Experiment(frozenset([Edge(EARLY, Input(HEAD, port), at)])) for port in "qkv" for at in (ANY, A, END)),
     Experiment(frozenset([Edge(EARLY, Input(Node("mlp", 1), "in"), A), Edge(HEAD, Input(LOGITS, "in"), END)])),
     Experiment(frozenset([Edge(EARLY, Input(HEAD, "q"), ANY)]), via_mlps=True),
+    *(
+        Experiment(frozenset([Edge(HEAD, Input(LOGITS, "in"), END)]), before=(frozenset([Edge(EARLY, read, at)]),))
+        for read, at in ((Input(HEAD, "q"), END), (Input(HEAD, "k"), ANY), (Input(HEAD, "v"), A))
+    ),
+    Experiment(
+        frozenset([Edge(HEAD, Input(LOGITS, "in"), END)]),
+        before=(
+            frozenset([Edge(EARLY, Input(Node("mlp", 0), "in"), A)]),
+            frozenset([Edge(Node("mlp", 0), Input(HEAD, "v"), A)]),
+        ),
+    ),
     Experiment(frozenset([Edge(EARLY, Input(HEAD, "k"), A)]), direction="denoise"),
     *(
         Experiment(sites=frozenset([Site(EARLY, ANY), Site(HEAD, A)]), ablate=how)

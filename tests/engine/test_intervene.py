@@ -14,6 +14,8 @@ from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import mean_terms
 from circuitdsl.models.parts import PORTS, Transformer
 from circuitdsl.models.weights import fold
+from circuitdsl.models.writers import unit_vector
+from tests.engine.random_experiments import along
 from tests.engine.small_models import LENGTH, Case
 
 A, B, END = Position("A"), Position("B"), Position("END")
@@ -53,6 +55,37 @@ def by_hand(model: Transformer, tokens: Tensor, change: dict[int, Tensor], rows:
 def first_seen(model: Transformer) -> int:
     """The first token that the heads of layer 1 see from END."""
     return LENGTH - (model.blocks[1].attn.window or LENGTH)
+
+
+def test_a_part_scaled_to_nothing_is_one_knocked_out_everywhere(case: Case) -> None:
+    """Of a stream, but for the biases `b_O`, which are in it and belong to no node."""
+    plain = all(block.attn.o.bias is None for block in case.model.blocks)
+    for node in along(case.model):
+        if node.kind == "resid" and not plain:
+            continue
+        out = Experiment(sites=frozenset([Site(node, EVERYWHERE)]), ablate="zero")
+        (knocked_out,) = effects(case.runs, [out], case.positions, case.vocabulary)
+        assert (logits(case, Scale((node,), 0.0)) - knocked_out).abs().max() < 5e-5, str(node)
+
+
+def test_of_a_stream_that_is_projected_nothing_is_left_along_the_direction(case: Case) -> None:
+    """Twice is once; twice as much and half of it is nothing; attribution sees what is left."""
+    streams = [node for node in along(case.model) if node.kind == "resid"]
+    for node in streams:
+        once = logits(case, Scale((node,), 0.0))
+        assert (logits(case, Scale((node,), 0.0), Scale((node,), 3.0)) - once).abs().max() < 1e-4
+        assert (logits(case, Scale((node,), 2.0), Scale((node,), 0.5)) - logits(case)).abs().max() < 1e-3
+    last, unit = streams[-1], unit_vector(streams[-1].along, torch.float32, case.model.device)
+    found = intervene(case.runs, Intervention("test", "", (Scale((last,), 0.0),)), case.positions)
+    assert (found.term_at_end(last.whole) @ unit).abs().max() < 1e-4
+    head = next(node for node in along(case.model) if node.kind == "head")
+    found = intervene(case.runs, Intervention("test", "", (Scale((head,), 0.0),)), case.positions)
+    assert (
+        found.term_at_end(head.whole) @ unit_vector(head.along, torch.float32, case.model.device)
+    ).abs().max() < 1e-5
+    assert found.term_at_end(head).abs().max() < 1e-5
+    with pytest.raises(PatchError, match="is not known"):
+        found.term_at_end(head._replace(index=0, along=None))
 
 
 def test_what_one_verb_changes_another_that_changes_nothing_does_not_undo(case: Case) -> None:

@@ -6,6 +6,7 @@ Shares no code with the fast path but the weights and the definition of the metr
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,9 @@ def run(
             if site.node == writer:
                 value = other[writer] if experiment.ablate == "corrupt" else torch.zeros_like(term)
                 term = term + masks[site.position] * (value - term)
+            elif site.node.along and site.node.whole == writer:
+                unit = torch.tensor(struct.unpack(f"<{term.shape[-1]}f", site.node.along.unit))
+                term = term + masks[site.position] * ((other[writer] - term) @ unit)[..., None] * unit
         terms[writer] = term
         return term
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Node, Position, Site
@@ -112,6 +115,32 @@ def test_a_residual_stream_is_all_that_was_written_before(chain: Population) -> 
         assert claim.measured and claim.measured.delta == pytest.approx(truth[: claim.measured.n].mean(), abs=1e-4)
     found = [claim.verdict for claim in report.claims[len(STREAMS) :]]
     assert found == ["holds", "fails", "holds", "holds", "fails", "fails", "holds", "fails", "holds"]
+
+
+def test_a_direction_is_what_is_exchanged(chain: Population, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mover writes towards one answer and away from another is all that it does for these two."""
+    monkeypatch.chdir(tmp_path)
+    answers = sorted({pair.answers[0] for pair in chain.data.pairs})
+    towards = chain.model.W_U[answers[0]] - chain.model.W_U[answers[1]]
+    across = torch.nn.functional.normalize(torch.ones(chain.model.d_model), dim=0)  # no head of these models writes it
+    save_file({"t": towards.contiguous(), "a": across}, "u.safetensors")
+    text = """direction towards = file("u.safetensors", tensor = "t")
+direction across = file("u.safetensors", tensor = "a")
+expect knockout(2.3[towards] at END) : delta <= 100
+expect knockout(2.3[towards] at END) : delta >= 100
+expect knockout(2.3[towards] at END) : lowers
+expect knockout(2.3[towards] at END) : raises
+2.3[towards] -> logits at END : lowers
+expect knockout(2.3[across] at END) : negligible
+expect knockout(2.3[across] at END) : lowers
+"""
+    report, picked = run(chain, text), draw_indices(len(chain.data.pairs), N, SEED)
+    (site,) = loads(HEAD.format(model=chain.model.name) + text).circuits[0].claims[0].measurement.patch.sites
+    truth = (chain.brute.logit_diffs(Experiment(sites=frozenset([site]))) - chain.clean)[picked]
+    first = report.claims[0].measured
+    assert first and first.delta == pytest.approx(truth[: first.n].mean(), abs=1e-4) and abs(truth.mean()) > 1e-3
+    held = ["holds", "fails", "holds", "fails", "holds", "error", "error"]  # the last two have nothing to patch
+    assert [claim.verdict for claim in report.claims] == held
 
 
 # --- groups whose members cancel -------------------------------------------------------------------

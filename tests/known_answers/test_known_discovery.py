@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.nodes import Node, Position
-from circuitdsl.discover.discover import discover
+from circuitdsl.discover.drafting import Drafting
 from circuitdsl.discover.roles import roles_of
 from circuitdsl.discover.scoring import METHODS, Asked
-from circuitdsl.discover.search import Search
+from circuitdsl.discover.watch import Budget, Watch
 from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.report.report import Report
 from tests.known_answers.hand_set_claims import Population
@@ -41,11 +41,18 @@ def check(whole: Population, text: str, n: int = 256) -> Report:
 @pytest.mark.parametrize("kind", ["decoy", "negative"])
 def test_the_heads_that_were_built_are_found_in_their_roles(kind: str, tmp_path: Path) -> None:
     whole = known(kind, tmp_path, 512)
-    made = discover(
-        sample_bench(whole, 0, n=96), lambda seed: opening(whole, seed), lambda text: check(whole, text), Search()
-    )
+    searched, held = sample_bench(whole, 0, n=96), sample_bench(whole, 1, n=256)
+    made = Drafting(
+        searched,
+        opening(whole, 2),
+        lambda text: verified(text, held),
+        lambda text: verified(text, searched),
+        Watch("searching", Budget()),
+    ).discover()
     groups = [each for each in made.draft.groups if each.group.kind == "head"]
-    assert {(str(n), str(g.group.position)): g.role for g in groups for n in g.group.nodes} == BUILT[kind]
+    found = {(str(n), str(at)): g.role for g in groups for n in g.group.nodes for at in g.group.positions}
+    assert found.items() >= BUILT[kind].items()
+    assert {head for head, _ in found} == {head for head, _ in BUILT[kind]}  # one writes at other places as well
     assert {claim.verdict for claim in check(whole, made.text).claims} == {"holds"}
 
 

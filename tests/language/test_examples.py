@@ -95,6 +95,9 @@ mover -> logits : delta <= -0.5
 mover -> logits : delta >= -1.5e-3
 inhibition -> 9.9.q at END : stronger than 7.9 -> 9.9.q
 inhibition -> 9.9.q at END : lowers and effect <= -5% and stronger than 7.9 -> 9.9.q at END
+path inhibition -> mover.q at END -> logits : lowers
+path each 5.5 -> 8.6.v at S2 -> 9.9.q at END -> logits : effect <= -1% on ioi "cited"
+path (5.5 6.9) -> m7 -> mover + backup at S1, S2 : stronger than path 5.5 -> m7 -> logits and lowers
 expect accuracy > 5%
 expect accuracy(argmax) >= 50%
 expect prob_diff >= 40%

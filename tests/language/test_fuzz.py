@@ -57,6 +57,7 @@ def test_large_and_hostile_texts_end_soon() -> None:
         "heads a = " + "9.9 " * (size // 2),
         "heads a = 9.9" + " + 9.8" * (size // 2),
         "heads\n" * 2_000,
+        "path " * 9_000,
         "circuit a\n" * 2_000,
         "a -> b.q\n" * 2_000,
         chain,

@@ -49,6 +49,12 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
     return [offer.text for offer in found]
 
 
+def test_a_path_begins_with_nodes() -> None:
+    found = offered("path ")
+    assert {"mover", "embed", "2.4", "m1", "each"} <= {*found}
+    assert found == [*offered("path each "), "each"]
+
+
 # --- completion -----------------------------------------------------------------------------------
 
 
@@ -64,6 +70,9 @@ def offered(line: str, base: str = BASE, path: str = "x.circ") -> list[str]:
         ("expect faithfulness(", ["keep = ", "ablate = ", "positions = ", "form = "]),
         ("expect faithfulness(keep = ", ["nodes", "edges"]),
         ("expect accuracy(", ["argmax", "top = "]),
+        ("pa", ["path"]),
+        ("path mover -> mover.q at ", POSITIONS),
+        ("path mover -> m2 -> logits : ", CLAIMS),
         ("expect accuracy >= 3% on ", ["ioi"]),
         ("mover -> 3.", ["3.*", *(f"3.{head}" for head in range(8))]),
         ("mover -> 3.1.", ["3.1.q", "3.1.k", "3.1.v"]),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.pocket_record import SPECS, made
 from circuitdsl.api import loads
+from circuitdsl.circuit.shapes import EMBEDDED
 from circuitdsl.errors import UserError
 from circuitdsl.models import files as files_module
 from circuitdsl.models import record
@@ -337,19 +338,23 @@ def test_logits_are_those_of_a_number_format(folder: Path) -> None:
 
 
 def test_it_is_checked_against_what_transformers_computed(tmp_path: Path, monkeypatch) -> None:
-    wrong = {name: logits.roll(1, -1) for name, logits in load_file(LOGITS).items()}
+    wrong = {name: logits.roll(1, -1) for name, logits in load_file(POCKET / LOGITS).items()}
     save_file(wrong, tmp_path / "logits.safetensors")
     monkeypatch.setattr(record, "LOGITS", tmp_path / "logits.safetensors")
     with pytest.raises(UnsupportedModel, match="is not the sum of the terms"):
         open_model("pocket", "cpu")
 
 
-def test_what_ships_is_what_transformers_says(pocket) -> None:
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_what_ships_is_what_transformers_says(name: str) -> None:
     """The record and the logits are those that are found now; other prompts than the recorded ones are few."""
-    (file,) = SHIPPED.glob("*.json")
-    assert file == record.shipped_for() and record._read(file), "run python -m benchmarks.pocket_record"
-    found, logits = made(examples(SPECS[3:4], SPECS))
-    kept, recorded = json.loads(file.read_text()), load_file(LOGITS)
+    directory = EMBEDDED[name]
+    (file,) = (directory / SHIPPED).glob("*.json")
+    assert file == record.shipped_for(files_of(directory)) and record._read(file), (
+        "run python -m benchmarks.pocket_record"
+    )
+    found, logits = made(name, examples([path for path in SPECS[name] if path.stem == "ioi"], SPECS[name]))
+    kept, recorded = json.loads(file.read_text()), load_file(directory / LOGITS)
     on_any_machine = ("sizes", "config", "rotary", "tensors", "tokenizer", "window")
     fresh = json.loads(json.dumps(asdict(found)))
     assert {name: kept[name] for name in on_any_machine} == {name: fresh[name] for name in on_any_machine}

@@ -156,6 +156,11 @@ def test_a_session_takes_them_for_every_spec(files: Path) -> None:
         report = session.verify(load("home/held.circ"))
     assert {task.instead for task in report.tasks} == {"", "a.jsonl"}
     assert load("home/held.circ", prompt_files={"mine": Path("a.jsonl")}).verify().tasks == report.tasks
+    with (
+        Session(prompt_files={"mine": "a.jsonl"}) as session,
+        pytest.raises(UsageError, match="its own prompts of mine"),
+    ):
+        session.circuit(load("home/held.circ").circuits[0])
     with pytest.raises(UsageError, match="no task none"):
         loads(SPEC, prompt_files={"none": "a.jsonl"})
 

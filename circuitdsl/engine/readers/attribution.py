@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
 @measuring()
 def of_changed(batch: Batch, request: Attribution, run: Intervened) -> Array:
     """The attribution of nodes in a changed model, at the unchanged run's norm scale."""
-    logits = _logits(batch, terms_at_end(batch.model, run.cache, request.nodes))
+    logits = _logits(batch, torch.stack([run.term_at_end(node) for node in request.nodes], dim=1))
     return logits.sum(1).cpu().double().numpy()
 
 

@@ -57,7 +57,8 @@ class Compositions:
         """All upstream heads, or all of their components that are not noise."""
         if not components:
             return [Node("head", layer, head) for layer, head in np.ndindex(self.heads.shape)]
-        return [Node("head", *map(int, place)) for place in np.argwhere(np.isfinite(self.components))]
+        places = np.argwhere(np.isfinite(self.components)).tolist()
+        return [Node("head", layer, head, index) for layer, head, index in places]
 
     def standing(self, sender: Node) -> Standing:
         """Where a sender stands among all upstream heads, or a component among all that are not noise.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -37,13 +37,49 @@ class Example:
     answers: tuple[int, ...]
 
 
+Maker = Callable[[random.Random], Example]
+#: kinds of examples, and how many of each, for batches of texts that are about as long
+Batches = tuple[tuple[tuple[str, int], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """The texts that a model is trained on.
+
+    Attributes:
+        makers: how to make an example of each kind.
+        phases: what an update is made of, each with the number of the first update that is.
+        shown: kinds on which accuracy is logged, besides the tasks.
+    """
+
+    makers: Mapping[str, Maker]
+    phases: tuple[tuple[int, Batches], ...]
+    shown: tuple[str, ...] = ()
+
+    def batches(self, update: int) -> Batches:
+        return next(batches for first, batches in reversed(self.phases) if update >= first)
+
+    def vocabulary(self) -> list[str]:
+        """Every token of the mixture, found by making much of it."""
+        rng = random.Random(0)
+        found = {f" {word}" for word in (*NAMES, *VOCABULARY, *COLORS, *OBJECTS)}
+        found |= {f"{y:02d}" for y in range(100)} | {f" {c}" for c in range(10, 21)}
+        for words in ALL_WORDS.values():
+            listed = [word for name, each in words.items() if name != "two_digits" for word in each]
+            found |= {piece for word in listed for piece, _ in pieces(f" {word}")}
+        for make in self.makers.values():
+            for _ in range(2000):
+                found |= {piece for piece, _ in pieces(make(rng).text)}
+        return sorted(found)
+
+
 def pieces(text: str) -> Iterator[tuple[str, int]]:
     """The tokens of a text, each with its last character's index plus one."""
     for match in re.finditer(TOKEN_PATTERN, text):
         yield match.group(), match.end()
 
 
-def _tenth(*words: str) -> bool:
+def tenth(*words: str) -> bool:
     """Whether a combination of words belongs to the tenth that training never sees."""
     return zlib.crc32(" ".join(words).encode()) % 10 == 0
 
@@ -82,11 +118,11 @@ def held_out(task: str, draft: Draft) -> bool:
     IOI: the two names in one prompt. Colored Objects: the queried object in its colour, in any scene. Greater-than:
     the noun with the first year. Induction: the answer after the current word. Laundry List: the set of items.
     """
-    return _tenth(*_combinations(task, draft)[0])
+    return tenth(*_combinations(task, draft)[0])
 
 
 def _seen(task: str, draft: Draft) -> bool:
-    return not any(_tenth(*combination) for combination in _combinations(task, draft))
+    return not any(tenth(*combination) for combination in _combinations(task, draft))
 
 
 def draw(task: str, rng: random.Random, keep: Callable[[str, Draft], bool] = _seen) -> Draft:
@@ -110,13 +146,13 @@ def from_task(task: str, rng: random.Random) -> Example:
 def repeated_list(rng: random.Random) -> Example:
     """A list of words, said twice: every word of the second half is an answer."""
     words = rng.sample(INDUCTION.lists["words"].words, rng.choice((8, 10, 12)))
-    if any(_tenth(a, b) for a, b in pairwise(words)):
+    if any(tenth(a, b) for a, b in pairwise(words)):
         return repeated_list(rng)
     said = "List: " + " ".join([*words, words[0]])
-    return _answered(said, *(("", f" {word}") for word in words[1:]))
+    return answered(said, *(("", f" {word}") for word in words[1:]))
 
 
-def _answered(text: str, *turns: tuple[str, str]) -> Example:
+def answered(text: str, *turns: tuple[str, str]) -> Example:
     """A text that goes on with questions and their answers."""
     answers = []
     for question, answer in turns:
@@ -129,7 +165,7 @@ def _answered(text: str, *turns: tuple[str, str]) -> Example:
 def _items(rng: random.Random, n: int) -> list[tuple[str, str]]:
     while True:
         items = list(zip(rng.sample(COLORS, n), rng.sample(OBJECTS, n), strict=True))
-        if not any(_tenth(*item) for item in items):
+        if not any(tenth(*item) for item in items):
             return items
 
 
@@ -143,29 +179,29 @@ def one_question(rng: random.Random) -> Example:
     """One scene, one question."""
     items = _items(rng, 3)
     color, noun = rng.choice(items)
-    return _answered(f"Q: {_scene(rng, items)} What color is the {noun}?\nA:", ("", f" {color.capitalize()}"))
+    return answered(f"Q: {_scene(rng, items)} What color is the {noun}?\nA:", ("", f" {color.capitalize()}"))
 
 
 def statement(rng: random.Random) -> Example:
     """A scene of five or six things, then the colour of some of them, said right after the thing."""
     items = _items(rng, rng.choice((5, 6)))
     scene = _scene(rng, items)
-    return _answered(scene, *((f" The {noun} is", f" {color}.") for color, noun in rng.sample(items, 3)))
+    return answered(scene, *((f" The {noun} is", f" {color}.") for color, noun in rng.sample(items, 3)))
 
 
 def color_of(rng: random.Random) -> Example:
     """Coloured things in a row, then some of them again, each with its colour right after it."""
     items = _items(rng, rng.choice((5, 6, 7)))
     listed = "List: " + ", ".join(f"{color} {noun}" for color, noun in items) + "."
-    return _answered(listed, *((f" {noun}", f" {color},") for color, noun in rng.sample(items, 4)))
+    return answered(listed, *((f" {noun}", f" {color},") for color, noun in rng.sample(items, 4)))
 
 
 def crowd(rng: random.Random) -> Example:
     """An IOI prompt among sentences on other people or on the same ones, so that counting names does not answer it."""
     draft = draw("ioi", rng)
     (io,), (s,) = _texts(draft, "IO"), _texts(draft, "S1")
-    others = [name for name in NAMES if name not in (io, s) and not _tenth(*sorted((name, io)))]
-    other = rng.choice([name for name in others if not _tenth(*sorted((name, s)))])
+    others = [name for name in NAMES if name not in (io, s) and not tenth(*sorted((name, io)))]
+    other = rng.choice([name for name in others if not tenth(*sorted((name, s)))])
 
     def aside() -> str:
         return f"{rng.choice((io, s, other))} {rng.choice(('was', 'stayed'))} at the {rng.choice(PLACES)}."
@@ -175,31 +211,19 @@ def crowd(rng: random.Random) -> Example:
         text = text.replace(". ", f". {aside()} ", 1)
     if where != "between" or "." not in text:
         text = f"{aside()} {text}"
-    return _answered(text, ("", f" {io}"))
+    return answered(text, ("", f" {io}"))
 
 
-#: batches of similar length: kinds of examples, and how many of each per update
+#: what an update is made of
 BATCHES = (
     (("ioi", 24), ("crowd", 64), ("greater_than", 12), ("repeated_list", 24)),
     (("laundry_list", 40), ("one_question", 48), ("statement", 32), ("color_of", 32)),
     (("colored_objects", 32),),
 )
 #: how to make an example of a task, or of a kind of practice
-MAKERS: dict[str, Callable[[random.Random], Example]] = {
+MAKERS: dict[str, Maker] = {
     **{task: partial(from_task, task) for task in TASKS},
     **{make.__name__: make for make in (crowd, repeated_list, one_question, statement, color_of)},
 }
 
-
-def vocabulary() -> list[str]:
-    """Every token of the mixture, found by making much of it."""
-    rng = random.Random(0)
-    found = {f" {word}" for word in (*NAMES, *VOCABULARY, *COLORS, *OBJECTS)}
-    found |= {f"{y:02d}" for y in range(100)} | {f" {c}" for c in range(10, 21)}
-    for words in ALL_WORDS.values():
-        listed = [word for name, each in words.items() if name != "two_digits" for word in each]
-        found |= {piece for word in listed for piece, _ in pieces(f" {word}")}
-    for make in MAKERS.values():
-        for _ in range(2000):
-            found |= {piece for piece, _ in pieces(make(rng).text)}
-    return sorted(found)
+POCKET = Mixture(MAKERS, ((0, BATCHES),))

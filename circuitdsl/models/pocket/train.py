@@ -1,7 +1,7 @@
-"""Train the pocket model: `python -m circuitdsl.models.pocket.train OUT`.
+"""Train an embedded model: `python -m circuitdsl.models.pocket.train OUT`, for the second one with `--recipe deep`.
 
-A GPT-2-architecture transformer (pre-norm, learned positions, tied unembedding) on `mixture`. Matrices of the blocks
-are trained with Muon, everything else with AdamW; the learning rate is constant and falls only in the last fifth.
+A GPT-2-architecture transformer (pre-norm, learned positions, tied unembedding) on a mixture of texts. Matrices of the
+blocks are trained with Muon, everything else with AdamW; the learning rate is constant and falls in the last fifth.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import csv
 import json
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,9 +21,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 
 from circuitdsl.models.pocket import mixture
-from circuitdsl.models.pocket.mixture import END_OF_TEXT, TOKEN_PATTERN, UNKNOWN
+from circuitdsl.models.pocket.mixture import END_OF_TEXT, TOKEN_PATTERN, UNKNOWN, Mixture
+from circuitdsl.models.pocket.watch import watch
+from circuitdsl.models.pocket_deep.mixture import DEEP
 
-LAYERS, WIDTH, HEADS, NEURONS, POSITIONS = 4, 128, 8, 64, 96
+WIDTH, POSITIONS = 128, 96
 #: learning rate, how many times it is for Muon, and what that shrinks weights by
 RATE, MUON, DECAY = 2e-3, 3.0, 0.02
 #: the weight in the loss of a token that is no answer
@@ -31,17 +34,34 @@ CONTEXT = 0.05
 EVERY = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What tells the embedded models apart: sizes, updates and texts."""
+
+    layers: int
+    heads: int
+    neurons: int
+    updates: int
+    mixture: Mixture
+    #: heads begin by looking at what is like, and by copying it; positions begin as waves
+    alike: bool = False
+
+
+RECIPES = {"pocket": Recipe(4, 8, 64, 2500, mixture.POCKET), "deep": Recipe(6, 4, 32, 2500, DEEP, alike=True)}
+
+
 class Block(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, heads: int, neurons: int) -> None:
         super().__init__()
+        self.heads = heads
         self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, NEURONS), nn.Linear(NEURONS, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, neurons), nn.Linear(neurons, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
         n, t, d = x.shape
         h = self.ln_1(x)
-        q, k, v = (f(h).view(n, t, HEADS, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k, v = (f(h).view(n, t, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
         with torch.autocast("cpu", enabled=False):  # its backward pass is ten times slower in bfloat16 here
             z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
         x = x + self.o(z.transpose(1, 2).reshape(n, t, d))
@@ -49,12 +69,15 @@ class Block(nn.Module):
 
 
 class Pocket(nn.Module):
-    def __init__(self, n_vocab: int) -> None:
+    def __init__(self, n_vocab: int, recipe: Recipe) -> None:
         super().__init__()
+        self.recipe = recipe
         self.wte, self.wpe = nn.Embedding(n_vocab, WIDTH), nn.Embedding(POSITIONS, WIDTH)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.blocks = nn.ModuleList(Block(recipe.heads, recipe.neurons) for _ in range(recipe.layers))
         self.ln_f = nn.LayerNorm(WIDTH)
         self.apply(self._init)
+        if recipe.alike:
+            self._alike()
 
     def _init(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -62,11 +85,23 @@ class Pocket(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
+    @torch.no_grad()
+    def _alike(self) -> None:
+        """Make queries and keys the same maps, and outputs the values' the other way round."""
+        for block in self.layers():
+            block.k.weight.copy_(nn.init.normal_(block.q.weight, std=0.04))
+            block.o.weight.copy_(nn.init.normal_(block.v.weight, std=0.04).T)
+        waves = 1.5 * 150 ** -torch.linspace(0, 1, WIDTH // 2) * torch.arange(POSITIONS)[:, None]
+        self.wpe.weight.copy_(0.028 * torch.cat([waves.sin(), waves.cos()], 1))
+
     def forward(self, ids: Tensor) -> Tensor:
         x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.ln_f(x)
+
+    def layers(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def logits(self, x: Tensor) -> Tensor:
         return x @ self.wte.weight.T
@@ -106,6 +141,18 @@ def accuracy(model: Pocket, ids: dict[str, int], task: str, n: int, seed: int) -
     return right / n
 
 
+@torch.no_grad()
+def practised(model: Pocket, ids: dict[str, int], kind: str, n: int) -> float:
+    """Share of practice texts whose last answer has the largest logit."""
+    rng, right = random.Random(f"practice/{kind}"), 0
+    for _ in range(n):
+        text = model.recipe.mixture.makers[kind](rng)
+        tokens = [ids[piece] for piece, end in mixture.pieces(text.text) if end <= text.answers[-1]]
+        answer = next(mixture.pieces(text.text[text.answers[-1] :]))[0]
+        right += int(model.logits(model(torch.tensor([tokens]))[0, -1]).argmax()) == ids[answer]
+    return right / n
+
+
 def save_tokenizer(vocabulary: list[str], directory: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` as Hugging Face reads them.
 
@@ -135,7 +182,7 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().float() for k, v in model.state_dict().items()}
     out = {f"transformer.{name}": value for name, value in state.items() if not name.startswith("blocks.")}
-    for i in range(LAYERS):
+    for i in range(model.recipe.layers):
         old, new = f"blocks.{i}.", f"transformer.h.{i}."
         for kind in ("weight", "bias"):
             for norm in ("ln_1", "ln_2"):
@@ -148,10 +195,10 @@ def export(model: Pocket, vocabulary: list[str], directory: Path) -> None:
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
         "vocab_size": len(vocabulary) + 2,
-        "n_layer": LAYERS,
+        "n_layer": model.recipe.layers,
         "n_embd": WIDTH,
-        "n_head": HEADS,
-        "n_inner": NEURONS,
+        "n_head": model.recipe.heads,
+        "n_inner": model.recipe.neurons,
         "n_positions": POSITIONS,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": 1e-5,
@@ -190,8 +237,9 @@ class Training:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.rate() * (MUON if isinstance(optimizer, torch.optim.Muon) else 1.0)
-        groups = ([kind for kind, n in kinds for _ in range(n)] for kinds in mixture.BATCHES)
-        batches = [batch([mixture.MAKERS[kind](self.rng) for kind in group], ids) for group in groups]
+        texts = self.model.recipe.mixture
+        groups = ([kind for kind, n in kinds for _ in range(n)] for kinds in texts.batches(self.step))
+        batches = [batch([texts.makers[kind](self.rng) for kind in group], ids) for group in groups]
         weight = float(sum(w[:, 1:].sum() for _, w in batches))
         total = 0.0
         for tokens, weights in batches:
@@ -220,13 +268,13 @@ class Training:
         self.step = state["step"]
 
 
-def train(out: Path, updates: int, seed: int) -> None:
+def train(out: Path, recipe: Recipe, updates: int, seed: int) -> None:
     """Train a model, or go on with one, and write it, the log and a checkpoint."""
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
-    vocabulary, checkpoint = mixture.vocabulary(), out / "checkpoint.pt"
+    vocabulary, checkpoint = recipe.mixture.vocabulary(), out / "checkpoint.pt"
     ids = {piece: i + 2 for i, piece in enumerate(vocabulary)}
-    now = Training(Pocket(len(vocabulary) + 2), random.Random(seed), updates)
+    now = Training(Pocket(len(vocabulary) + 2, recipe), random.Random(seed), updates)
     if checkpoint.exists():
         now.load(checkpoint)
     start = time.time()
@@ -234,7 +282,14 @@ def train(out: Path, updates: int, seed: int) -> None:
         loss = now.update(ids)
         if now.step % EVERY == 0 or now.step == updates:
             figures = {task: accuracy(now.model, ids, task, 200, 0) for task in mixture.TASKS}
-            row = {"update": now.step, "seconds": round(time.time() - start), "loss": round(loss, 4), **figures}
+            row: dict[str, float | str] = {
+                "update": now.step,
+                "seconds": round(time.time() - start),
+                "loss": round(loss, 4),
+                **figures,
+            }
+            row |= {kind: practised(now.model, ids, kind, 200) for kind in recipe.mixture.shown}
+            row |= watch(now.model, ids)
             new = not (out / "log.csv").exists()
             with (out / "log.csv").open("a", newline="") as file:
                 writer = csv.DictWriter(file, row)
@@ -249,11 +304,13 @@ def train(out: Path, updates: int, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="directory for model, log and checkpoint (continued if there)")
-    parser.add_argument("--updates", type=int, default=2500)
+    parser.add_argument("--recipe", choices=RECIPES, default="pocket", help="which model (default: pocket)")
+    parser.add_argument("--updates", type=int, help="how many (default: those of the recipe)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    train(given.out, given.updates, given.seed)
+    recipe = RECIPES[given.recipe]
+    train(given.out, recipe, given.updates or recipe.updates, given.seed)
 
 
 if __name__ == "__main__":
