@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -131,20 +131,34 @@ Patch = EdgePatch | PathPatch | NodePatch
 
 
 def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
-    """A part along a direction, and a node that cannot be patched with it in one run, since they share a term.
+    """Two nodes that cannot be patched in one run, since they share a term.
+
+    They are parts of a node that is divided in two ways, or a part along a direction with what it is in, or what is in
+    that.
 
     Args:
         senders: those of all edges that are patched.
         sites: all nodes that are knocked out.
     """
-    for part in sorted(each for each in {*senders, *sites} if each.along):
+    every = {*senders, *sites}
+    if twice := divided_twice(every):
+        return twice
+    for part in sorted(each for each in every if each.along):
         of_head = part in sites and part.kind == "head"
         if of_head and part in senders:
             return part, part
-        for other in sorted({*senders, *sites} - {part}):
-            same = other.whole == part.whole and (other.is_part or (of_head and other in senders))
-            if same or (other in senders and part.whole.holds(other)):
+        for other in sorted(every - {part}):
+            if (of_head and other in senders and other == part.whole) or (other in senders and part.whole.holds(other)):
                 return part, other
+    return None
+
+
+def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
+    """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
+    first: dict[Node, Node] = {}
+    for part in sorted(node for node in nodes if node.is_part):
+        if first.setdefault(part.whole, part).overlaps(part):
+            return first[part.whole], part
     return None
 
 

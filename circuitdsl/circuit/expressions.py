@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from circuitdsl.circuit.changes import divided_twice
 from circuitdsl.circuit.claims import Group
 from circuitdsl.circuit.features import feature_of
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
@@ -115,11 +116,12 @@ def _combine(
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
-    for part in [node for node in found if node.along]:
-        if other := next((each for each in found if each.is_part and each.whole == part.whole and each < part), None):
-            message = f"{other} and {part} overlap: two parts of a node, one of them along a direction"
-            scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
-            wrong = True
+    if twice := divided_twice(found):
+        one, other = twice
+        how = "one of them along a direction" if one.along or other.along else "which is divided in two ways"
+        message = f"{one} and {other} overlap: two parts of a node, {how}"
+        scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
+        wrong = True
     if not wrong and not found:
         scope.sink.error("E056", f"{whole} is empty", whole.span)
         wrong = True

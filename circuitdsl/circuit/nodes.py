@@ -84,6 +84,11 @@ class Node(NamedTuple):
         """The node that it is a part of, or the node itself."""
         return Node(self.kind, self.layer, self.head) if self.is_part else self
 
+    def overlaps(self, other: Node) -> bool:
+        """Whether both are parts of one node that is divided in two ways: their terms would be counted twice."""
+        parts = self != other and self.is_part and other.is_part and self.whole == other.whole
+        return parts and bool(self.of != other.of or self.along or other.along)
+
     def stage(self, parallel: bool = False) -> float:
         """Order along the residual stream: a node may only send to nodes of a later stage.
 

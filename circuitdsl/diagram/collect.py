@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from circuitdsl.circuit.changes import EdgePatch, Member, PathPatch
 from circuitdsl.circuit.claims import Circuit, Claim, Group
 from circuitdsl.circuit.criteria import Negligible
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Edge, Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
 from circuitdsl.report import numbers
+from circuitdsl.report.again import Again
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
 from circuitdsl.verdicts import OUTCOMES, WORST_OUTCOMES, Outcome
 
@@ -24,8 +25,12 @@ _FEW = 4
 _Results = Mapping[str, Sequence[ClaimResult]]
 
 
-def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
-    """What a diagram of a circuit shows; with a report, what became of every edge as well."""
+def draw(circuit: Circuit, report: Report | None = None, again: Again | None = None) -> Drawing:
+    """What a diagram of a circuit shows; with a report, what became of every edge as well.
+
+    Args:
+        again: in what share of resamples parts of the circuit are found.
+    """
     boxes = _boxes(circuit)
     results: dict[str, list[ClaimResult]] = {}
     for result in report.claims if report else ():
@@ -34,6 +39,9 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
     if report is not None:
         several = len({result.task for result in report.claims} - {None}) > 1
         arrows = _said_once(_with_finding(arrow, results, several) for arrow in arrows)
+    if again is not None:
+        boxes = tuple(replace(box, again=_found_again(box, again)) for box in boxes)
+        arrows = tuple(replace(arrow, again=again.of_edges(_edges(arrow))) for arrow in arrows)
     return Drawing(
         name=circuit.name,
         title=circuit.title or circuit.name,
@@ -45,6 +53,21 @@ def draw(circuit: Circuit, report: Report | None = None) -> Drawing:
         reported=report is not None,
         full=_full(arrows),
     )
+
+
+def _found_again(box: Box, again: Again) -> str:
+    """In what share of resamples each node of a box is found; of few nodes in their order, of many the range."""
+    if box.kind in ("embed", "logits"):
+        return ""
+    shares = [again.of_node(node, box.positions) for node in box.nodes]
+    said = dict.fromkeys(numbers.percent(share, sign=False) for share in (min(shares), max(shares)))
+    return f"found in {' to '.join(said)} %"
+
+
+def _edges(arrow: Arrow) -> list[Edge]:
+    """The single edges that an arrow's claims are about."""
+    patches = (claim.measurement.patch for claim in arrow.claims)
+    return [edge for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges]
 
 
 @dataclass(frozen=True, slots=True)

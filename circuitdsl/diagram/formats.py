@@ -18,6 +18,7 @@ from circuitdsl.diagram.model import Drawing
 from circuitdsl.diagram.svg import to_svg
 from circuitdsl.errors import UsageError
 from circuitdsl.ordinary import write_whole
+from circuitdsl.report.again import Again
 from circuitdsl.report.report import Report
 
 #: pixels of a PNG for each unit of a drawing; fewer, but at least one, where there would be more than `_MOST`
@@ -70,14 +71,19 @@ def format_of(path: str | os.PathLike[str], painted: bool = False) -> Format:
     return found
 
 
-def render(circuit: Circuit, path: str | os.PathLike[str], report: Report | None = None) -> None:
+def render(
+    circuit: Circuit, path: str | os.PathLike[str], report: Report | None = None, again: Again | None = None
+) -> None:
     """Draw a circuit into a file, whole or not at all.
+
+    Args:
+        again: in what share of resamples parts of the circuit are found, which is drawn as how opaque they are.
 
     Raises:
         UsageError: the suffix asks for no known format.
         UserError: the file cannot be written.
     """
-    write_whole(Path(path), format_of(path).write(draw(circuit, report)))
+    write_whole(Path(path), format_of(path).write(draw(circuit, report, again)))
 
 
 def write_picture(svg: str, path: str | os.PathLike[str]) -> None:

@@ -88,10 +88,13 @@ class HeatMap:
 def picture(found: HeatMap) -> str:
     """Title, grid and scale as SVG."""
     named = max((width(name, _SIZE) + 8 for name in found.columns), default=0)
+    values = (found.written(cell.value) for row in found.cells for cell in row if cell)
+    named = max(named, max((width(text, _SMALL, bold=True) + 6 for text in values), default=0))
     wide = max(_WIDE, named) if len(found.columns) <= 24 else _NARROW
     left = _PAD + 22 + max((width(name, _SIZE) for name in found.rows), default=0) + 8
     legend = left + 22 + width(found.outline, _SMALL)
-    whole = max(left + wide * len(found.columns) + _PAD, legend + _PAD, 430.0)
+    titled = _PAD + width(found.title, 15, bold=True)
+    whole = max(left + wide * len(found.columns) + _PAD, legend + _PAD, titled + _PAD, 430.0)
     subtitle = wrap(found.subtitle, _SMALL, whole - 2 * _PAD)
     top = _PAD + 20 + 15 * len(subtitle) + 46
     grid = Rect(left, top, wide * len(found.columns), _TALL * len(found.rows))

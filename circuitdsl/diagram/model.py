@@ -20,7 +20,8 @@ Tone = Literal[Outcome, "unmeasured", "q", "k", "v", "several", "in"]
 class Box:
     """A group, or a node that stands alone. `key` is unique in the drawing.
 
-    `shared` says which of its nodes later groups hold as well, and are not drawn again for these.
+    `shared` says which of its nodes later groups hold as well, and are not drawn again for these; `again` in what share
+    of resamples its nodes are found.
     """
 
     key: str
@@ -30,11 +31,13 @@ class Box:
     role: str | None = None
     outside: bool = False
     shared: tuple[str, ...] = ()
+    again: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Its role, where that is not its name, and what it shares."""
-        return (*((self.role,) if self.role and self.role != self.key else ()), *self.shared)
+        role = (self.role,) if self.role and self.role != self.key else ()
+        return (*role, *self.shared, *((self.again,) if self.again else ()))
 
     @property
     def title(self) -> str:
@@ -102,6 +105,7 @@ class Arrow:
     Attributes:
         joint: the edge of which this is one part of several that are patched together, and have one figure.
         quiet: another part of it says that figure.
+        again: the share of resamples that finds its edges, if that is known.
         path: what the drawing calls the path of which this is one arrow; empty for an edge.
         step: which arrow of it this is, and how many there are.
     """
@@ -117,6 +121,7 @@ class Arrow:
     finding: Finding | None = None
     joint: str = ""
     quiet: bool = False
+    again: float | None = None
     path: str = ""
     step: tuple[int, int] = (1, 1)
 

@@ -70,7 +70,7 @@ def faded(colour: str, opacity: float) -> str:
 
 
 def opacity(arrow: Arrow) -> float:
-    """What is claimed to be negligible is faint, unless that claim does not hold."""
+    """What is claimed to be negligible is faint, unless that claim does not hold; so is what few resamples find."""
     if not arrow.negligible:
-        return 0.92
+        return 0.92 if arrow.again is None else 0.12 + 0.8 * arrow.again
     return 0.85 if arrow.finding and arrow.finding.verdict not in PASSES else 0.5

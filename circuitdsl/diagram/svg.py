@@ -128,6 +128,14 @@ def _items(drawing: Drawing) -> Iterator[list[_Item]]:
         yield [_Item("claimed negligible", Pen(stroke=colour, width=1.8, dash=(7, 5)))]
     if any(arrow.path for arrow in drawing.arrows):
         yield [_Item("arrow of a path", Pen(stroke=palette.SOFT, width=_DOUBLE), double=True)]
+    if any(arrow.again is not None for arrow in drawing.arrows):
+        yield [
+            _Item(
+                f"found in {share:.0%} of resamples".replace("%", " %"),
+                Pen(stroke=palette.faded(palette.SOFT, 0.12 + 0.8 * share), width=2.2),
+            )
+            for share in (1.0, 0.5)
+        ]
     measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
     yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
@@ -167,7 +175,7 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
         if box.kind in ("group", "node"):
             rows.setdefault(page.row[box.key], []).append(box)
     for row in rows.values():
-        found = [node.layer for box in row for node in box.nodes]
+        found = [node.known_after for box in row for node in box.nodes]
         yield min(found), max(found), bounds(page.boxes[box.key] for box in row).centre[1]
 
 

@@ -96,7 +96,7 @@ def said_of(found: Stability) -> tuple[str, ...]:
     if not found.tries:
         return (nodes,)
     many = len(found.others)
-    others = f"{many or 'no'} other circuit{'s' * (many != 1)} as faithful, with under half of its edges,"
+    others = f"{many or 'no'} other circuit{'s' * (many > 1)} as faithful, with under half of its edges,"
     smallest = f" (the smallest of {found.others[0]} nodes)" if many else ""
     were = "was" if many < 2 else "were"
     return nodes, f"{others} {were} found{smallest} in {found.tries} searches without some of its nodes"

@@ -196,7 +196,7 @@ class Sweep(Shown):
                 else tuple(cell(nodes[0], place) for place in self.positions)
                 for _, nodes in rows
             ),
-            outline=f"surely beyond ±{percent(MARGIN)}, all cells taken together",
+            outline=f"surely beyond ±{100 * MARGIN:.0f} %, all cells taken together",
             unit="effect, as a share of the gap between clean and corrupt",
             signed=True,
         )

@@ -5,7 +5,8 @@ layer; for groups, random groups of the same size. A counterpart keeps the shape
 exchanged for another one, at the positions and into the inputs that the claimed one had; for a residual stream, which
 stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
-number in other heads, a neuron with others of its layer, a part along a direction with those of other nodes along it.
+number in other heads, a neuron with others of its layer, a part along a direction with those of other nodes along it, a
+feature with those of its dictionary that the patch changes on at least as many of the prompts.
 
 The members of a group may stand in its null, in other company: a group that matters by one member alone must not look
 rare only because no random group was allowed to have that member. So a random group is as rare as it should be, in 5 %
@@ -23,12 +24,15 @@ from math import perm, prod
 from circuitdsl.circuit.changes import knocked_out
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
-from circuitdsl.circuit.nodes import EMBED, Edge, Input, Node, Site
+from circuitdsl.circuit.features import dictionary_of
+from circuitdsl.circuit.nodes import EMBED, ERROR, Edge, Input, Node, Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequest, PathRequest
 
 #: members of a null, where there are that many
 SIZE = 40
+#: features that are run to find those that fire as often as a claimed one
+FEATURES = 6 * SIZE
 #: draws before a null is taken to have no more members
 TRIES = 20 * SIZE
 
@@ -98,6 +102,29 @@ class Nulls:
             if len(found) == SIZE:
                 break
         return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
+
+    def of_feature(self, request: PatchRequest) -> tuple[PatchRequest, ...]:
+        """Other features of the same dictionary; those that fire more rarely are left out when they were run.
+
+        Groups of features, features beside other nodes, and what a dictionary does not explain have none.
+        """
+        nodes = {node for node, _ in request.writes}
+        if len(nodes) > 1 or isinstance(request, PathRequest):
+            return ()
+        (node,), rng = nodes, random.Random(repr(request))
+        many = 0 if node.index == ERROR else dictionary_of(node).d_sae
+        others = [node._replace(index=i) for i in rng.sample(range(many), many) if i != node.index]
+        found: list[PatchRequest] = []
+        for other in others:
+            if isinstance(request, NodeRequest):
+                sites = tuple(Site(other, site.position) for site in request.sites)
+                found += [replace(request, sites=sites)] * _unnamed(other, self.named)
+            else:
+                edges = tuple(edge._replace(sender=other) for edge in request.edges)
+                found += [replace(request, edges=edges)] * (not any(edge in self.claimed for edge in edges))
+            if len(found) == FEATURES:
+                break
+        return tuple(found)
 
     def _early(self, request: EdgeRequest) -> dict[Node, list[Node]]:
         """The nodes of each kind of sender that come before some receiver."""
@@ -177,7 +204,7 @@ def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchReq
     if not any(isinstance(test, Matters) for test in claim.tests):
         return ()
     if any(node.of for node, _ in request.writes):
-        return ()  # which features fire as often is not known before the model is run
+        return nulls.of_feature(request)
     match request:
         case EdgeRequest():
             return nulls.of_edges(request)

@@ -57,7 +57,14 @@ class Part:
         """
         if self.peers:
             return (*self.null, *self.peers.drawn, *self.requests)
-        return (*self.null, *self.requests[1:]) if self.null else ()
+        if not self.null:
+            return ()
+        return (*self.null, *(self.requests if self.of_feature else self.requests[1:]))
+
+    @property
+    def of_feature(self) -> bool:
+        """Whether a feature is patched, whose null are features that are changed on as many of the prompts."""
+        return any(node.of for node, _ in getattr(self.request, "writes", ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ STATUSES, LINES, CHARACTERS, SECONDS = {0, 1, 2, 3}, 500, 60_000, 20.0
 USUAL: dict[str, str] = {
     "spec": "good.circ", "first": "good.circ", "second": "good.circ", "source": "pocket", "old": "old.json",
     "new": "old.json", "code": "E012", "task": "ioi", "to": "2.4.q", "head": "2.4", "target": "IO",
-    "report": "old.json", "files": "edges.json",
+    "report": "old.json", "files": "edges.json", "found": "old.json",
 }  # fmt: skip
 #: where a verb's argument of that name is another thing
 OTHERWISE = {
@@ -39,7 +39,7 @@ OTHERWISE = {
     ("trace", "source"): "END", ("import", "file"): "edges.json",
 }  # fmt: skip
 #: keeps what is run short
-SMALL = {"prompts": "2", "budget": "2", "n": "1", "depth": "1"}
+SMALL = {"prompts": "2", "budget": "2", "n": "1"}
 #: by the name of an argument, the files that a stranger may have made of it
 FILES = {
     "good.circ": (SPECS, "x.circ"), "p.jsonl": (PROMPT_FILES, "x.jsonl"), "old.json": (REPORTS, "x.json"),

@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.features import reopen
+from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.dictionaries import known
 from circuitdsl.dictionaries.record import DictionaryError
 from circuitdsl.interop.names import hook_graph
 from circuitdsl.language.parse import parse
+from circuitdsl.measurements.nulls import FEATURES, SIZE, Nulls
 from circuitdsl.testing.mutants import mutants
 from circuitdsl.verify.session import Session
 
@@ -137,14 +139,32 @@ def test_a_word_may_still_be_the_name_of_a_group() -> None:
     assert loads(HEAD + "\n".join(lines) + "\n").ok
 
 
-def test_matters_is_undecided_as_long_as_features_have_no_null(tmp_path: Path) -> None:
-    line = 'dictionary t1 = transcoder("pocket/transcoders/1")'
+def test_matters_compares_a_feature_with_those_that_fire_as_often(tmp_path: Path) -> None:
+    line = 'dictionary t2 = transcoder("pocket/transcoders/2")'
     spec = tmp_path / "known.circ"
-    spec.write_text(f"{HEAD}{line}\nt1[49] -> logits at END\nexpect knockout(t1[49] at END) : matters\n")
+    spec.write_text(f"{HEAD}{line}\nt2[129] -> logits at END\nexpect knockout(t2[129] at END) : matters\n")
+    (circuit,) = load(spec).circuits
+    nulls = Nulls(circuit, ModelShape("pocket", 4, 8))
+    for claim in circuit.claims:
+        (request,) = (part.request for part in claim.measurement.plan(claim, "ioi", nulls).parts)
+        found = nulls.of_feature(request)
+        assert len(found) == len(set(found)) == FEATURES
+        own = {node for other in found for node, _ in other.writes}
+        assert len(own) == FEATURES and len({node.of for node in own}) == 1 and request.writes[0][0] not in own
     with Session(cache=False) as session:
-        first, second = session.verify(spec).claims  # type: ignore[union-attr]
-    assert (first.verdict, second.verdict) == ("undecided", "undecided")
-    assert "null too small" in first.reason or "margin" in first.reason
+        for claim in session.verify(spec).claims:  # type: ignore[union-attr]
+            assert claim.null is None or claim.null.size <= SIZE
+            assert claim.verdict == "undecided" or claim.null is not None
+
+
+def test_groups_and_errors_have_no_null() -> None:
+    text = (
+        f"{SHIPPED}features some = t1[49] t1[44] at END\nsome -> logits at END : matters\nt1[error] -> logits at END\n"
+    )
+    (circuit,) = loads(text).circuits
+    nulls = Nulls(circuit, ModelShape("pocket", 4, 8))
+    for claim in circuit.claims:
+        assert [part.null for part in claim.measurement.plan(claim, "ioi", nulls).parts] == [()]
 
 
 def test_hooks_name_what_a_feature_is_a_part_of() -> None:

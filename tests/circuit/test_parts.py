@@ -1,0 +1,52 @@
+"""A node is divided in one way at a time: parts of two divisions share what they write."""
+
+from __future__ import annotations
+
+import pytest
+
+from circuitdsl.api import loads
+from circuitdsl.circuit.changes import overlapping
+from circuitdsl.circuit.nodes import ERROR, Node
+
+HEAD = """circuit one
+model "pocket"
+task ioi
+dictionary t1 = transcoder("pocket/transcoders/1")
+dictionary r3 = sae("pocket/saes/resid3")
+dictionary again = sae("pocket/saes/resid3")
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "(r3[136] again[136]) -> logits at END : lowers",  # one feature, which was counted twice
+        "expect knockout((r3[136] again[315]) at END) : lowers",
+        "(m1[3] t1[49]) -> logits at END : lowers",
+        "nodes both = m1[3] t1[error]   at END",
+        "path (m1[3] t1[49]) -> m3 at END -> logits : lowers",
+        "when m1[3] at END is knocked out\n  expect knockout(t1[49] at END) : lowers",
+        "when t1[49] -> logits at END is patched\n  expect knockout(m1[3] at END) : lowers",
+    ],
+)
+def test_parts_of_two_divisions_are_not_patched_together(lines: str) -> None:
+    errors = [each for each in loads(f"{HEAD}{lines}\n").diagnostics if each.severity == "error"]
+    assert [each.code for each in errors] == ["E087" if lines.startswith("when") else "E051"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "(r3[136] r3[315] r3[error] t1[49]) -> logits at END : lowers",
+        "(m1[3] m1[4] m2[3] 0.3[1] 0.3[2]) -> logits at END : lowers",
+        "m1[3] -> logits at END : stronger than t1[49] -> logits at END",
+    ],
+)
+def test_parts_of_one_division_are(lines: str) -> None:
+    assert loads(f"{HEAD}{lines}\n").ok
+
+
+def test_an_experiment_of_two_divisions_is_noticed() -> None:
+    neuron, feature, error = (Node("mlp", 1, index=i, of=of) for i, of in ((3, ""), (7, "t#1"), (ERROR, "t#1")))
+    assert overlapping([neuron], [feature]) == (neuron, feature)
+    assert overlapping([feature], [error]) is None
