@@ -46,9 +46,13 @@ def circuit_of(lines: Sequence[str], path: str = ARGUMENT) -> Circuit:
     """
     spec = loads("\n".join([*lines, _ANYTHING]), path, allow_outside=True)
     check_prompt_files(spec)
-    wrong = [found.message for found in spec.diagnostics if found.severity == "error"]
+    wrong = [found for found in spec.diagnostics if found.severity == "error"]
     if wrong:
-        raise UsageError(wrong[0], hint="write the task as in a spec: --task 'ioi(corrupt = abc)'")
+        of_model = spec.text.splitlines()[wrong[0].span.line - 1].startswith("model ")
+        of_heads = "circuits here are made of attention heads; a model without them (Mamba, RWKV) has none to search"
+        raise UsageError(
+            wrong[0].message, hint=of_heads if of_model else "write the task as in a spec: --task 'ioi(corrupt = abc)'"
+        )
     return spec.circuits[0]
 
 

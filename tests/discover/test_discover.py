@@ -321,6 +321,13 @@ def test_a_wrong_task_is_said(task: str, why: str, capsys: pytest.CaptureFixture
     assert why in capsys.readouterr().err
 
 
+def test_a_model_without_heads_is_no_mistake_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "num_hidden_layers": 2}')
+    assert cli.run(["discover", "--task", "ioi", "--model", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "a model without them (Mamba, RWKV)" in err and "write the task" not in err
+
+
 # --- how complete a draft is ------------------------------------------------------------------------
 
 
