@@ -72,11 +72,16 @@ def _stronger(
             scope.sink.error("E086", "no path is stronger than itself", part.span)
         return None if path is None else Stronger(path, str(other))
     via_mlps = own.via_mlps if isinstance(own, EdgePatch) else scope.via_mlps and own is None
-    patch = resolve_edge(scope, other, via_mlps, direction)
-    same = patch and isinstance(own, EdgePatch) and (patch.edge_set, patch.via_mlps) == (own.edge_set, own.via_mlps)
+    ablate = own.ablate if isinstance(own, EdgePatch) else scope.ablate
+    patch = resolve_edge(scope, other, via_mlps, direction, ablate=ablate if direction == "noise" else None)
+    same = patch and isinstance(own, EdgePatch) and _patched(patch) == _patched(own)
     if same:
         scope.sink.error("E086", "no edge is stronger than itself", part.span)
     return None if patch is None else Stronger(patch, f"{other.sender} -> {other.receiver}")
+
+
+def _patched(patch: EdgePatch) -> tuple[object, ...]:
+    return patch.edge_set, patch.via_mlps, patch.ablate
 
 
 def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None:

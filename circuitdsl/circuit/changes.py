@@ -30,6 +30,7 @@ class EdgePatch:
 
     Attributes:
         sender, receiver: the two sides as the spec has them, without the input.
+        ablate: what stands in for the senders' terms.
     """
 
     members: tuple[Member, ...]
@@ -37,6 +38,7 @@ class EdgePatch:
     direction: Direction = "noise"
     sender: str = field(default="", compare=False)
     receiver: str = field(default="", compare=False)
+    ablate: Ablation = "corrupt"
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -161,6 +163,24 @@ def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Both:
+    """Nodes that are replaced and edges that are patched, in one run."""
+
+    nodes: NodePatch
+    edges: EdgePatch
+
+    @property
+    def positions(self) -> Positions:
+        return tuple(dict.fromkeys((*self.nodes.positions, *self.edges.positions)))
+
+
+def knocked_out(change: object) -> tuple[Site, ...]:
+    """The sites that a condition knocks out."""
+    nodes = change.nodes if isinstance(change, Both) else change
+    return nodes.sites if isinstance(nodes, NodePatch) else ()
+
+
+@dataclass(frozen=True, slots=True)
 class SetAttention:
     """From the source positions the heads give `mass` to the targets, spread equally; the rest is scaled to fit."""
 
@@ -218,8 +238,8 @@ class Intervention:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What holds while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`, an intervention."""
+    """What holds while a claim is measured: `when EDGE is patched`, `when GROUP is knocked out`, both, a change."""
 
-    effect: Patch | Intervention
+    effect: Patch | Both | Intervention
     line: int = field(compare=False)
     text: str = field(compare=False)

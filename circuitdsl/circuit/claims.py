@@ -147,8 +147,8 @@ class Circuit:
         - `positions`: where it acts, as text; `outside`: whether it is in control groups only.
 
         Edges run from sender to receiver, one for each input and position of each claim, and have the attributes
-        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words), `via_mlps`, and
-        `path` (whether it is an arrow of a path, all of which the claim is about).
+        `port` (`q`, `k`, `v`, `in`), `position`, `claim` (its id), `line`, `test` (the claim in words), `via_mlps`,
+        `ablate`, and `path` (whether it is an arrow of a path, all of which the claim is about).
         """
         import networkx
 
@@ -177,6 +177,7 @@ class Circuit:
                 "line": claim.line,
                 "test": " and ".join(map(str, claim.tests)),
                 "via_mlps": getattr(claim.measurement.patch, "via_mlps", False),
+                "ablate": getattr(claim.measurement.patch, "ablate", "corrupt"),
                 "path": claim.kind == "path",
             }
             for edge in member.edges:

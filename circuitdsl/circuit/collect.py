@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import cast
 
 from circuitdsl.circuit.arguments import sites_of
-from circuitdsl.circuit.changes import Condition, EdgePatch, Intervention, NodePatch, Patch, overlapping
+from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch, overlapping
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected, Measurement
-from circuitdsl.circuit.nodes import Node, Positions
+from circuitdsl.circuit.nodes import Ablation, Node, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
@@ -40,23 +41,51 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
     return None
 
 
-def resolve_condition(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> Condition | None:
+def resolve_condition(scope: Scope, block: s.When) -> Condition | None:
     """What is patched in a `when` block; None where it is wrong, after a diagnostic was emitted."""
-    patch: Patch | None = None
+    parts = block.conditions if isinstance(block, s.WhenBoth) else (block,)
+    found = [_patch_of(scope, part) for part in parts]
+    first, *others = found
+    if first is None or None in others:
+        return None
+    effect = _together(scope, block, first, cast(Patch, others[0])) if others else first
+    return None if effect is None else Condition(effect, block.span.line, block.text)
+
+
+def _patch_of(scope: Scope, block: s.WhenPatched | s.WhenKnockedOut) -> EdgePatch | NodePatch | None:
     if isinstance(block, s.WhenPatched):
-        patch = resolve_edge(scope, block.edge, scope.via_mlps)
-    elif (members := evaluate(scope, block.nodes)) is not None:
-        sites = sites_of(scope, members, block.nodes.span, block.at.places if block.at else ())
-        patch = None if sites is None else NodePatch(sites)
-    return None if patch is None else Condition(patch, block.span.line, block.text)
+        return resolve_edge(scope, block.edge, scope.via_mlps)
+    members = evaluate(scope, block.nodes)
+    sites = None if members is None else sites_of(scope, members, block.nodes.span, block.at.places if block.at else ())
+    return None if sites is None else NodePatch(sites)
 
 
-def _shared(measurement: Measurement, under: Patch | Intervention) -> tuple[Node, Node] | None:
+def _together(scope: Scope, block: s.When, one: Patch, other: Patch) -> EdgePatch | NodePatch | Both | None:
+    """Two patches in one run; None after a diagnostic was emitted."""
+    match one, other:
+        case (NodePatch() as nodes, EdgePatch() as edges) | (EdgePatch() as edges, NodePatch() as nodes):
+            return Both(nodes, edges)
+        case NodePatch(sites=sites), NodePatch(sites=more):
+            if not set(more) <= set(sites):
+                return NodePatch(tuple(dict.fromkeys((*sites, *more))))
+        case EdgePatch(), EdgePatch():
+            if one.via_mlps != other.via_mlps:
+                message = "both edges are patched in one run: direct, or via MLPs"
+                scope.sink.error("E086", message, block.span, "give them one protocol")
+                return None
+            if not other.edge_set <= one.edge_set:
+                return EdgePatch((*one.members, *other.members), one.via_mlps)
+    scope.sink.error("E051", "the second condition adds nothing to the first", block.span)
+    return None
+
+
+def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tuple[Node, Node] | None:
     """A part along a direction with what it cannot be patched or read with, of a claim and its condition."""
-    patches = [patch for patch in (measurement.patch, under) if isinstance(patch, EdgePatch | NodePatch)]
+    both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
+    patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
     senders = {edge.sender for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges}
-    read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch) else ()
+    read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
     heads = {node.whole: node for node in sites if node.along and node.kind == "head"}
     streams = [node for node in sites if node.along and node.kind == "resid"]
     clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
@@ -82,15 +111,17 @@ class Claims:
     def add(self, statement: s.Statement) -> None:
         match statement:
             case s.ProtocolLine(protocol=protocol):
-                self.scope.via_mlps = protocol.via_mlps
-            case s.WhenPatched() | s.WhenKnockedOut():
+                if protocol.via_mlps is not None:
+                    self.scope.via_mlps = protocol.via_mlps
+                self.scope.ablate = cast(Ablation, protocol.ablate or self.scope.ablate)
+            case s.WhenPatched() | s.WhenKnockedOut() | s.WhenBoth():
                 self.block(statement, resolve_condition(self.scope, statement))
             case s.Intervention():
                 self.block(statement, self.intervention(statement))
             case _ if isinstance(statement, s.Expect) or self.scope.kinds.of_statement(statement):
                 self.state(statement)
 
-    def block(self, statement: s.WhenPatched | s.WhenKnockedOut | s.Intervention, under: Condition | None) -> None:
+    def block(self, statement: s.When | s.Intervention, under: Condition | None) -> None:
         """The expectations of a block, each measured under its condition."""
         self.scope.under = True
         for line in statement.block:

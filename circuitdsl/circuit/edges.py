@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import cast
 
 from circuitdsl.circuit.changes import EdgePatch, Member, overlapping
 from circuitdsl.circuit.expressions import Kind, evaluate
@@ -13,6 +14,7 @@ from circuitdsl.circuit.nodes import (
     EVERYWHERE,
     LOGITS,
     QKV,
+    Ablation,
     Direction,
     Edge,
     Input,
@@ -51,7 +53,12 @@ class Ends:
 
 
 def resolve_edge(
-    scope: Scope, edge: s.Edge, via_mlps: bool, direction: Direction = "noise", negligible: bool = False
+    scope: Scope,
+    edge: s.Edge,
+    via_mlps: bool,
+    direction: Direction = "noise",
+    negligible: bool = False,
+    ablate: Ablation | None = None,
 ) -> EdgePatch | None:
     """The pairs of an edge with their inputs and positions; None where it is wrong, after a diagnostic was emitted.
 
@@ -59,9 +66,11 @@ def resolve_edge(
 
     Args:
         negligible: whether its effect is claimed to be, for a warning.
+        ablate: what stands in for the senders' terms unless the edge says it; None where that is always the term of the
+            other run.
     """
     itself = tuple((scope.itself or {}).items())  # in the checks of a role, words mean something else for every head
-    key, before = (edge, via_mlps, direction, scope.itself is None, itself, negligible), len(scope.sink.found)
+    key, before = (edge, via_mlps, direction, scope.itself is None, itself, negligible, ablate), len(scope.sink.found)
     if worked_out := scope.effects.get(key):
         known, warned = worked_out
         scope.sink.found.extend(replace(warning, span=edge.span) for warning in warned)
@@ -77,13 +86,32 @@ def resolve_edge(
         message = f"{shared[0]} and {shared[1]} cannot be sent together: they share a term"
         scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
         return None
-    if edge.protocol is not None:
+    if edge.protocol is not None and edge.protocol.via_mlps is not None:
         via_mlps = edge.protocol.via_mlps
-    patch = EdgePatch(members, via_mlps, direction, str(edge.sender), ends.receiver_name)
+    term = _ablation(scope, edge, via_mlps, ablate)
+    if term is None:
+        return None
+    patch = EdgePatch(members, via_mlps, direction, str(edge.sender), ends.receiver_name, term)
     warned = tuple(scope.sink.found[before:])
     if all(warning.span == edge.span for warning in warned):
         scope.effects[key] = patch, warned
     return patch
+
+
+def _ablation(scope: Scope, edge: s.Edge, via_mlps: bool, ablate: Ablation | None) -> Ablation | None:
+    """What stands in for the senders' terms; None after a diagnostic was emitted."""
+    own = edge.protocol.ablate if edge.protocol else None
+    term = cast(Ablation, own or ablate or "corrupt")
+    if ablate is None and term != "corrupt":
+        message = "what is put in here is the term of the other run"
+        help = "leave 'ablate' out: conditions and 'denoise' exchange terms of the two runs"
+    elif term != "corrupt" and via_mlps:
+        message = f"an edge via MLPs is patched with corrupt terms, not with 'ablate {term}'"
+        help = "write 'direct' on this line, or leave 'ablate' out"
+    else:
+        return term
+    scope.sink.error("E077", message, (edge.protocol if own and edge.protocol else edge).span, help)
+    return None
 
 
 # --- sender and receiver --------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
-from circuitdsl.language.diagnostics import listing, shorten
+from circuitdsl.language.diagnostics import Span, listing, shorten
 from circuitdsl.language.syntax_errors import as_node
 
 #: what a list is of: heads, MLPs, or both
@@ -192,12 +192,15 @@ def _right_kind(scope: Scope, group: s.Group, members: Members) -> bool:
     wrong += [node for node in members if kind and not node.of and node.kind != kind]
     written = s.walk_to(group.members, s.Head, s.Mlp, s.Resid, s.Feature, s.Special)
     places = {str(part): part.span for part in reversed([*written])}
-    for node in wrong[:MAX_WRONG]:
-        what = {"head": "a head", "mlp": "an MLP"}.get(node.kind, "neither a head nor an MLP")
-        what = "a feature" if node.of else what
-        where = places.get(str(node), group.members.span)
+    by_place: dict[Span, list[Node]] = {}
+    for node in wrong:
+        by_place.setdefault(places.get(str(node), group.members.span), []).append(node)
+    for where, nodes in [*by_place.items()][:MAX_WRONG]:
+        what = {"head": "a head", "mlp": "an MLP"}.get(nodes[0].kind, "neither a head nor an MLP")
+        what = "a feature" if nodes[0].of else what
+        more = "" if len(nodes) == 1 else f" ({len(nodes)} of its members do not fit)"
         help = f"write: nodes {group.name.text} = …"
-        scope.sink.error("E074", f"{node} is {what}, and the group lists {group.kind}", where, help)
+        scope.sink.error("E074", f"{nodes[0]} is {what}, and the group lists {group.kind}{more}", where, help)
     return not wrong
 
 

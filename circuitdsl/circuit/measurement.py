@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from circuitdsl.circuit.changes import Intervention, Member, Patch
+from circuitdsl.circuit.changes import Both, Intervention, Member, Patch
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.errors import UserError
@@ -112,7 +112,7 @@ class Measurement:
         """Whether it is measured on a task's prompts."""
         return True
 
-    def is_void_under(self, change: Patch | Intervention) -> bool:
+    def is_void_under(self, change: Patch | Both | Intervention) -> bool:
         """Whether a condition leaves nothing of what it would patch."""
         return False
 

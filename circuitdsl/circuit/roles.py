@@ -27,7 +27,7 @@ FILE = Path(__file__).with_name("roles.circ")
 class Body:
     """The checks of a role, each with the `when` block in which it stands; `wrong`: whether it has a reported error."""
 
-    checks: tuple[tuple[s.Expect, s.WhenPatched | s.WhenKnockedOut | None], ...]
+    checks: tuple[tuple[s.Expect, s.When | None], ...]
     wrong: bool = False
 
 
@@ -40,9 +40,9 @@ def built_in() -> Mapping[str, Body]:
 
 def body_of(role: s.Role, wrong: bool = False) -> Body:
     """The checks of a role, in the order written."""
-    found: list[tuple[s.Expect, s.WhenPatched | s.WhenKnockedOut | None]] = []
+    found: list[tuple[s.Expect, s.When | None]] = []
     for line in role.block:
-        when = line if isinstance(line, s.WhenPatched | s.WhenKnockedOut) else None
+        when = line if isinstance(line, s.When) else None
         found += [(check, when) for check in (when.block if when else (line,)) if isinstance(check, s.Expect)]
     return Body(tuple(found), wrong or any(isinstance(part, s.Broken) for part in s.walk(role)))
 

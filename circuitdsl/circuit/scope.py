@@ -12,7 +12,7 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import TaskUse
 from circuitdsl.circuit.measurement import Kinds
-from circuitdsl.circuit.nodes import ALONG, EMBED, EVERYWHERE, LOGITS, Along, Node, Position, Positions
+from circuitdsl.circuit.nodes import ALONG, EMBED, EVERYWHERE, LOGITS, Ablation, Along, Node, Position, Positions
 from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
@@ -101,6 +101,8 @@ class Scope:
     effects: dict[Hashable, tuple[EdgePatch, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     #: `edges via mlps` counts from its line on
     via_mlps: bool = False
+    #: and `edges ablate mean`
+    ablate: Ablation = "corrupt"
     #: whether the line stands in a 'when' block
     under: bool = False
     #: the head that `self` is, in the checks of a role

@@ -133,7 +133,8 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
     )
     changing = frozenset() if experiment.before else changing
     entry = min((*(layer for layer, _ in reads), *(node.known_after for node in sites)), default=n_layers)
-    return Plan(experiment, reads, flows, sites, entry, changing, bool(sites) and experiment.ablate != "corrupt")
+    fixed = experiment.sent != "corrupt" or (bool(sites) and experiment.ablate != "corrupt")
+    return Plan(experiment, reads, flows, sites, entry, changing, fixed)
 
 
 def by_input(edges: Iterable[Edge]) -> dict[Input, dict[Node, Names]]:
@@ -317,7 +318,7 @@ class Reads:
     Attributes:
         change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends: the senders' shares of the changes: (sender, whether its term in this run can differ from the clean one,
-            rows of the changes, where its term stands).
+            what stands in for it, rows of the changes, where its term stands).
         flows: what comes via MLPs or along a path: (its way, rows of the changes, rows of what comes, see
             `via_mlps.Flows`).
     """
@@ -325,7 +326,7 @@ class Reads:
     points: Points
     change: Tensor
     n_changes: int
-    sends: tuple[tuple[Node, bool, Tensor, Points], ...]
+    sends: tuple[tuple[Node, bool, Ablation, Tensor, Points], ...]
     flows: tuple[tuple[Flow, Tensor, Tensor], ...]
 
 
@@ -419,7 +420,7 @@ class Batch:
         place, n_changes, end = (layer, port), 0, 0
         inputs: list[tuple[Array, int, int, int]] = []  # (where, experiment, head, first change) of each input
         known: dict[tuple[int, Senders], int] = {}
-        sends: dict[tuple[Node, bool], list[Stretch]] = {}
+        sends: dict[tuple[Node, bool, Ablation], list[Stretch]] = {}
         flows: dict[Flow, list[tuple[Array, Array]]] = {}
         for head, e, senders in self._reads.get(place, ()):
             plan, everywhere = self.plans[e], all_names(senders)
@@ -431,7 +432,7 @@ class Batch:
                 n_changes += count
                 at = self.rows[where[:, 0]], where[:, 1] + self.start
                 for sender, names in () if plan.experiment.before else senders:
-                    stretches = sends.setdefault((sender, sender in plan.changing), [])
+                    stretches = sends.setdefault((sender, sender in plan.changing, plan.experiment.sent), [])
                     if names == everywhere and not sender.is_part and not any(s.holds(sender) for s, _ in senders):
                         stretches.append((end, first, count))
                     else:

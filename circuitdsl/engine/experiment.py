@@ -37,6 +37,7 @@ class Experiment:
         edges: each receiver input reads, for each of its senders, the term of the other run instead.
         sites: nodes whose terms are replaced at a position; everything downstream is recomputed.
         ablate: what the terms at `sites` become: those of the other run, the mean passed in `Runs.means`, or zero.
+        sent: the same of what the receivers of `edges` read; via MLPs and along paths those of the other run.
         via_mlps: the senders' changes also flow through the MLPs between (attention frozen).
         direction: `noise` puts corrupt terms into the clean run, `denoise` clean terms into the corrupt run.
         before: the arrows of a path before the last, which is `edges`: their senders do not write their terms of the
@@ -49,6 +50,7 @@ class Experiment:
     via_mlps: bool = False
     direction: Direction = "noise"
     before: Before = ()
+    sent: Ablation = "corrupt"
 
     @property
     def positions(self) -> frozenset[Position]:
@@ -60,7 +62,8 @@ class Experiment:
         way = "".join(f"{', '.join(map(str, sorted(arrow)))}, then " for arrow in self.before)
         parts = [way + ", ".join(map(str, sorted(self.edges)))] if way else [str(edge) for edge in sorted(self.edges)]
         parts += [f"{site.node} {self.ablate} at {site.position}" for site in sorted(self.sites)]
-        return ", ".join(parts) + (" via mlps" if self.via_mlps else "")
+        how = f" ablate {self.sent}" if self.sent != "corrupt" else ""
+        return ", ".join(parts) + (" via mlps" if self.via_mlps else "") + how
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,12 +93,15 @@ def experiment_of(request: Request) -> Experiment:
         return Experiment(edges=last, before=tuple(before))
     edges = [patch for patch in patches if isinstance(patch, EdgeRequest)]
     nodes = [patch for patch in patches if isinstance(patch, NodeRequest)]
+    if len({patch.ablate for patch in edges}) > 1 or any(p.ablate != "corrupt" and p.via_mlps for p in edges):
+        raise ValueError("edges are ablated in one way, and via MLPs with corrupt terms")
     if len({patch.direction for patch in patches}) > 1 or len({patch.ablate for patch in nodes}) > 1:
         raise ValueError("patches of different directions or ablations cannot be made together")
     return Experiment(
         edges=frozenset(edge for patch in edges for edge in patch.edges),
         sites=frozenset(site for patch in nodes for site in patch.sites),
         ablate=nodes[0].ablate if nodes else "corrupt",
+        sent=edges[0].ablate if edges else "corrupt",
         via_mlps=any(patch.via_mlps for patch in edges),
         direction=patches[0].direction,
     )

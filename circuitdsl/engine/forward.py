@@ -427,8 +427,8 @@ def job_inputs(
 def patched_inputs(run: PatchedRun, resid: Float[Tensor, "points d"], reads: Reads) -> Float[Tensor, "points d"]:
     """Patched inputs: `resid` minus the current term of each sender, plus its term of the other run."""
     change = resid.new_zeros(reads.n_changes, resid.shape[-1])
-    for sender, changed, into, points in reads.sends:
-        then = run.runs.corrupt.value(sender)[points.prompt, points.pos]
+    for sender, changed, ablate, into, points in reads.sends:
+        then = run.runs.substitute(ablate, sender, points.prompt, points.pos)
         if changed and sender in run.now:  # of those below its entry a pass holds none that no stream has replaced yet
             now = run.now.value(sender).flatten(0, 2)[points.flat]
         else:

@@ -136,6 +136,8 @@ def _patch(claim: Claim, member: str | None) -> EdgePatch | NodePatch:
         if member is not None:
             raise UsageError("a knock-out has no members", hint="leave member out")
         return patch
+    if patch.ablate != "corrupt":
+        raise NotByHooks(f"line {claim.line} patches edges with ablate = {patch.ablate}: hooks put in corrupt terms")
     if member is None:
         if not claim.each:
             return patch

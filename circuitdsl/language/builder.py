@@ -128,7 +128,8 @@ class Builder(Transformer[Token, Any]):
     edge_argument = edge
 
     def protocol(self, c: list[Child]) -> s.Protocol:
-        return s.Protocol(span(c), has(c, "VIA"))
+        way = has(c, "VIA") if has(c, "VIA", "DIRECT") else None
+        return s.Protocol(span(c), way, str(c[-1]) if has(c, "ABLATE") else None)
 
     def edge_claim(self, c: list[Child]) -> s.EdgeClaim:
         each, edge = has(c, "EACH"), first(c, s.Edge)
@@ -195,11 +196,12 @@ class Builder(Transformer[Token, Any]):
 
     circuit, use, margin, protocol_line = map(_of_nodes, (s.Circuit, s.Use, s.Margin, s.ProtocolLine))
     apart = _of_nodes(s.Apart)
+    patched, knocked_out = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut))
     when_patched, when_knocked_out, compare = map(_of_nodes, (s.WhenPatched, s.WhenKnockedOut, s.Compare))
     role, intervention, known_gap = map(_of_nodes, (s.Role, s.Intervention, s.KnownGap))
     set_attention, scale, replace, project_out = map(_of_nodes, (s.SetAttention, s.Scale, s.Replace, s.ProjectOut))
     brackets, place_arrow, stronger, between = map(_of_nodes, (s.Brackets, s.PlaceArrow, s.Stronger, s.Between))
     above_chance, agree, option, setting = map(_of_nodes, (s.AboveChance, s.Agree, s.Option, s.Option))
-    items, bare_items, at, where = map(_of_list, (s.Items, s.Items, s.At, s.Where))
+    items, bare_items, at, where, when_both = map(_of_list, (s.Items, s.Items, s.At, s.Where, s.WhenBoth))
     info, word, group_ref = map(_of_word, (s.Info, s.Word, s.GroupRef))
     plain_claim, bound, compared, change = map(_of_word, (s.PlainClaim, s.Bound, s.Compared, s.Change))

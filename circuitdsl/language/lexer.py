@@ -23,10 +23,15 @@ _INSIDE = """
     at outside via direct on is patched knocked out includes by with for of matters negligible lowers raises effect
     delta stronger than and in rises falls above chance points agree embed logits self none
 """
-#: words that mean something only where they follow one another; elsewhere each is a name like others
-PHRASES = (("expected", "to", "fail"), ("where", "stratum"))
-IN_PHRASES = frozenset(word for phrase in PHRASES for word in phrase)
-_PHRASES = {phrase[0]: phrase for phrase in PHRASES}
+#: words that mean something only where they follow one another, as what a term becomes does; elsewhere each is a name
+TERMS = ("mean", "corrupt")
+PHRASES = (
+    ("expected", "to", "fail"),
+    ("where", "stratum"),
+    *(("ablate", term) for term in TERMS),
+)
+IN_PHRASES = frozenset(word for phrase in PHRASES for word in phrase).difference(TERMS)
+_BEGIN_PHRASES = frozenset(phrase[0] for phrase in PHRASES)
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
@@ -332,9 +337,10 @@ class _Cutter:
 def _join_phrases(tokens: list[Token]) -> None:
     """Words that make a phrase become its terminals."""
     for i, token in enumerate(tokens):
-        if token.type == "NAME" and (phrase := _PHRASES.get(token)) and tuple(tokens[i : i + len(phrase)]) == phrase:
+        if token.type == "NAME" and token in _BEGIN_PHRASES:
+            phrase = next((each for each in PHRASES if tuple(tokens[i : i + len(each)]) == each), ())
             for word in tokens[i : i + len(phrase)]:
-                word.type = word.upper()
+                word.type = word.upper() if word in IN_PHRASES else word.type
 
 
 _STATEMENT_START = re.compile(

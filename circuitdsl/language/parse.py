@@ -254,7 +254,7 @@ VERBS = (s.SetAttention, s.Scale, s.Replace, s.ProjectOut)
 #: line puts it, and one about an empty block
 HOLDS: dict[str, tuple[tuple[type[s.Syntax], ...], str, str]] = {
     "intervention": (VERBS, "verbs and 'expect' lines", "set, scale, replace, project out or expect"),
-    "role": ((s.WhenPatched, s.WhenKnockedOut), "'expect' lines and 'when' blocks", "expect"),
+    "role": ((s.WhenPatched, s.WhenKnockedOut, s.WhenBoth), "'expect' lines and 'when' blocks", "expect"),
 }
 OTHERS_HOLD = ((), "'expect' lines", "expect")
 

@@ -17,7 +17,20 @@ from circuitdsl.language.lexer import UNSEEN, Comment
 
 _FIELD = re.compile(r"\{(\w+)\}")
 #: the types of fields that hold no syntax
-_PLAIN = frozenset({"Span", "str", "int", "int | None", "int | str | None", "float", "bool", "tuple[str, ...]"})
+_PLAIN = frozenset(
+    {
+        "Span",
+        "str",
+        "int",
+        "int | None",
+        "str | None",
+        "int | str | None",
+        "float",
+        "bool",
+        "bool | None",
+        "tuple[str, ...]",
+    }
+)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -241,11 +254,13 @@ class At(Syntax):  # at S1, S2
         return f"at {listed(self.places)}"
 
 
-class Protocol(Syntax):  # via mlps or direct
-    via_mlps: bool
+class Protocol(Syntax):  # via mlps or direct, ablate mean: None where it does not say
+    via_mlps: bool | None
+    ablate: str | None = None
 
     def __str__(self) -> str:
-        return "via mlps" if self.via_mlps else "direct"
+        way = {True: "via mlps", False: "direct", None: ""}[self.via_mlps]
+        return joined(way, f"ablate {self.ablate}" if self.ablate else "")
 
 
 class Edge(Syntax, form="{sender} -> {receiver} {at} {protocol}"):  # SENDER -> RECEIVER[.q] [at POS] [via mlps]
@@ -484,6 +499,13 @@ class WhenKnockedOut(Header, form="when {nodes} {at} is knocked out"):
     at: At | None = None
 
 
+class WhenBoth(Header):  # when mover is knocked out and inhibition -> backup.q at END is patched
+    conditions: tuple[WhenPatched | WhenKnockedOut, ...]
+
+    def __str__(self) -> str:
+        return "when " + " and ".join(str(each).removeprefix("when ") for each in self.conditions)
+
+
 class Role(Header, form="role {name} {title}"):
     name: Word
     title: Text | None = None
@@ -516,7 +538,8 @@ class Broken(Syntax):
     block: tuple[Statement, ...] = ()
 
 
-Block = WhenPatched | WhenKnockedOut | Role | Intervention | Property | Compare
+When = WhenPatched | WhenKnockedOut | WhenBoth
+Block = When | Role | Intervention | Property | Compare
 Verb = SetAttention | Scale | Replace | ProjectOut
 Statement = (
     Circuit | Direction | Info | Language | Model | Task | Metric | Margin | ProtocolLine | Dictionary | Group

@@ -16,6 +16,7 @@ NAMES = {
     "LSQB": "'['", "RSQB": "']'", "PERCENT": "'%'", "PORT": "'.q', '.k' or '.v'", "STAR": "'*'", "PLUS": "'+'",
     "MINUS": "'-'", "INT": "a number", "MLP": "an MLP such as m9", "DECIMAL": "a head such as 9.9",
     "LAYER": "a layer such as 9.*", "EXPECTED": "'expected to fail'", "WHERE": "'where stratum'",
+    "ABLATE": "'ablate mean'",
     "RESID": "a residual stream such as resid3",
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
@@ -193,6 +194,8 @@ def _habits(at: Stop) -> Iterator[Said]:
         yield Said("'*' is no node here", "every head of a layer is 9.*, every node is all")
     if "EXPECTED" in expected and word in ("expected", "expect", "xfail", "fails", "should", "known"):
         yield Said('a known gap is written: expected to fail "why"')
+    if "ABLATE" in expected and word in ("ablate", "mean", "ablated"):
+        yield Said("what stands in for the sender's term is written: ablate mean", "or: ablate corrupt")
     if "WHERE" in expected and word in ("where", "stratum", "strata", "for", "in", "when"):
         yield Said('some strata are named by: where stratum "ABBA*"', "a star stands for any text")
     if at.before == "STRATUM" and at.kind != "STRING":

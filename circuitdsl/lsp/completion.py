@@ -88,7 +88,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
     unfit = {"embed", "logits", "self"}
     unfit |= set() if s.Compare in where else {"agree"}
     unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
-    unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.Intervention} else {"rises", "falls"}
+    unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.WhenBoth, s.Intervention} else {"rises", "falls"}
     for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
             yield Offer(word, "keyword", 0, KEYWORD_SAYS[word])

@@ -98,7 +98,7 @@ def _entry(statement: s.Statement) -> Entry | None:
             return entry(title, "", "property")
         case s.Compare(first=first, second=second):
             return Entry(f"{first} with {second}", "", "comparison", span, span, inside)
-        case s.WhenPatched() | s.WhenKnockedOut():
+        case s.WhenPatched() | s.WhenKnockedOut() | s.WhenBoth():
             return Entry(statement.text, "", "condition", span, statement.span, inside)
         case s.EdgeClaim() | s.PathClaim() | s.Expect() | s.Channel() | s.Trace():
             citation = statement.citation.text if statement.citation else ""

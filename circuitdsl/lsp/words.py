@@ -73,6 +73,7 @@ KEYWORD_SAYS = {
     "logits": "the output: what reads the residual stream last.",
     "self": "in the checks of a role, the head that is checked.",
     "none": "`role none`: the group has no role, whatever its name.",
+    "ablate": "`ablate mean`: what stands in for the sender's term on an edge: its mean, or its corrupt one.",
     "where": "`where stratum \"ABBA*\"`: the claim is about the prompts of these strata alone; `*` is any text.",
     "stratum": "part of `where stratum`.",
     "expected": "`expected to fail \"why\"`: a known gap; the claim counts as passed until it holds.",

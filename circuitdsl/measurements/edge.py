@@ -40,13 +40,13 @@ class EdgeEffect(Kind):
     @classmethod
     def resolve(cls, scope: Scope, statement: s.EdgeClaim) -> Expected | None:  # type: ignore[override]
         negligible = any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in statement.claim)
-        patch = resolve_edge(scope, statement.edge, scope.via_mlps, negligible=negligible)
+        patch = resolve_edge(scope, statement.edge, scope.via_mlps, negligible=negligible, ablate=scope.ablate)
         tests = resolve_claim(scope, statement.claim, own=patch)
         return None if patch is None or tests is None else (cls(patch), tests)
 
     @property
     def subject(self) -> Hashable:
-        return self.patch.edge_set, self.patch.via_mlps, self.patch.direction
+        return self.patch.edge_set, self.patch.via_mlps, self.patch.direction, self.patch.ablate
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         return _part("", edge_request(self.members, self.patch), claim, nulls)

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from circuitdsl.circuit.arguments import group_argument, options_of, refuse_others, sites_of, sort_arguments
 from circuitdsl.circuit.bounds import effect_tests
-from circuitdsl.circuit.changes import Intervention, NodePatch, Patch
+from circuitdsl.circuit.changes import Both, Intervention, NodePatch, Patch, knocked_out
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Site
@@ -64,8 +64,8 @@ class NodeEffect(Kind):
     def subject(self) -> Hashable:
         return frozenset(self.patch.sites), self.patch.ablate, self.patch.direction
 
-    def is_void_under(self, change: Patch | Intervention) -> bool:
-        out = change.sites if isinstance(change, NodePatch) else ()
+    def is_void_under(self, change: Patch | Both | Intervention) -> bool:
+        out = knocked_out(change)
         return all(
             any(
                 Site(node, place) in out
@@ -76,7 +76,7 @@ class NodeEffect(Kind):
         )
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
-        under = None if claim.under is None else patch_request(cast(Patch, claim.under.effect))
+        under = None if claim.under is None else patch_request(cast(Patch | Both, claim.under.effect))
         request = replace(cast(NodeRequest, patch_request(self.patch)), under=under)
         part = patched("", request, null_of(request, claim, nulls))
         return part if under is None else replace(part, base=under)

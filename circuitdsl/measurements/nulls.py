@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from math import perm, prod
 
-from circuitdsl.circuit.changes import NodePatch
+from circuitdsl.circuit.changes import knocked_out
 from circuitdsl.circuit.claims import Circuit, Claim
 from circuitdsl.circuit.criteria import Matters
 from circuitdsl.circuit.features import dictionary_of
@@ -49,16 +49,16 @@ class Nulls:
         #: the same of the whole nodes whose parts are claimed
         self.with_parts = {edge._replace(sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
         patches = [claim.measurement.patch for claim in circuit.claims]
-        patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
         self.named = {node for group in circuit.groups for node in group.nodes}
-        self.named |= {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
+        patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
+        self.named |= {site.node for patch in patches for site in knocked_out(patch)}
 
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
         rng = random.Random(repr(request))
         request = replace(request, edges=tuple(sorted({each for edge in request.edges for each in self._terms(edge)})))
         found = self._counterparts(request, self._swaps(request, rng))
-        return tuple(EdgeRequest(edges, request.via_mlps, request.direction) for edges in found)
+        return tuple(EdgeRequest(edges, request.via_mlps, request.direction, request.ablate) for edges in found)
 
     def _counterparts(self, request: EdgeRequest, swaps: Iterator[Swap]) -> Iterable[tuple[Edge, ...]]:
         """The edges that exchanges make of those of a patch, where they exist and the spec does not claim them."""

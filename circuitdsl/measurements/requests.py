@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache, reduce
 from itertools import groupby
 from math import inf
 from operator import or_
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
-from circuitdsl.circuit.changes import EdgePatch, Intervention, Member, Patch, PathPatch, Replace
+from circuitdsl.circuit.changes import Both, EdgePatch, Intervention, Member, Patch, PathPatch, Replace
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import Kept, everything, on_the_way, recomputed, replacing, through_mlps, values
@@ -99,7 +99,7 @@ class Request:
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
         """The patches that it makes, each alone: its own, and its condition."""
-        return () if self.under is None else (self.under,)
+        return () if self.under is None else self.under.patches
 
     @property
     def changes(self) -> bool:
@@ -190,6 +190,12 @@ class EdgeRequest(_Patched):
     edges: tuple[Edge, ...]
     via_mlps: bool = False
     direction: Direction = "noise"
+    ablate: Ablation = "corrupt"
+
+    def __repr__(self) -> str:
+        """The same as before `ablate` was known where it says nothing: numbers are kept under this name."""
+        more = "" if self.ablate == "corrupt" else f", ablate={self.ablate!r}"
+        return f"EdgeRequest(edges={self.edges!r}, via_mlps={self.via_mlps!r}, direction={self.direction!r}{more})"
 
     @cached_property
     def writes(self) -> tuple[tuple[Node, Position], ...]:
@@ -209,14 +215,14 @@ class EdgeRequest(_Patched):
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
         senders = tuple(dict.fromkeys(edge.sender for edge in self.edges))
         readers = [n_layers if edge.receiver.node == LOGITS else edge.receiver.node.layer for edge in self.edges]
-        found = recomputed(min(readers), upto, n_layers) | replacing(senders)
+        found = recomputed(min(readers), upto, n_layers) | replacing(senders, self.ablate)
         if self.via_mlps:
             found |= through_mlps(min(node.layer for node in senders), min(max(readers), n_layers - 1))
         return found
 
     def protocol(self) -> dict[str, str]:
         patch = "via_mlps" if self.via_mlps else "direct"
-        return {"patch": patch, "direction": self.direction, "ablate": "corrupt"}
+        return {"patch": patch, "direction": self.direction, "ablate": self.ablate}
 
 
 @dataclass(frozen=True)
@@ -287,7 +293,7 @@ class NodeRequest(_Patched):
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
-        return (self,) if self.under is None else (replace(self, under=None), self.under)
+        return (self,) if self.under is None else (replace(self, under=None), *self.under.patches)
 
     def takes(self, upto: int, n_layers: int) -> Kept:
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
@@ -343,8 +349,10 @@ def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
     return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
-def patch_request(patch: Patch) -> PatchRequest:
+def patch_request(patch: Patch | Both) -> PatchRequest:
     """A patch of the spec as what is asked of the prompts."""
+    if isinstance(patch, Both):
+        return replace(cast(NodeRequest, patch_request(patch.nodes)), under=patch_request(patch.edges))
     if isinstance(patch, EdgePatch):
         return edge_request(patch.members, patch)
     if isinstance(patch, PathPatch):
@@ -361,7 +369,7 @@ def path_request(arrows: Iterable[Iterable[Member]]) -> PathRequest:
 def edge_request(members: tuple[Member, ...], patch: EdgePatch) -> EdgeRequest:
     """All edges of some members as one patch."""
     edges = tuple(sorted({edge for member in members for edge in member.edges}))
-    return EdgeRequest(edges, patch.via_mlps, patch.direction)
+    return EdgeRequest(edges, patch.via_mlps, patch.direction, patch.ablate)
 
 
 @dataclass(frozen=True, slots=True)

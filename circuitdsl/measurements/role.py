@@ -126,7 +126,7 @@ def _checks(scope: Scope, expect: s.Expect, role: str, body: Body, members: Memb
             yield check
 
 
-def _check(scope: Scope, node: Node, line: s.Expect, when: s.WhenPatched | s.WhenKnockedOut | None) -> RoleCheck | None:
+def _check(scope: Scope, node: Node, line: s.Expect, when: s.When | None) -> RoleCheck | None:
     under = None if when is None else resolve_condition(scope, when)
     if when is not None and under is None:
         return None

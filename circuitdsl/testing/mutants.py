@@ -76,7 +76,7 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
 def _lines(statements: Sequence[s.Statement]) -> Iterator[s.Statement]:
     for statement in statements:
         yield statement
-        if isinstance(statement, s.WhenPatched | s.WhenKnockedOut | s.Intervention):
+        if isinstance(statement, s.When | s.Intervention):
             yield from statement.block
 
 

@@ -270,7 +270,13 @@ properties = st.one_of(
     _node(s.Property, texts, st.none(), st.none(), block=asked),
 )
 conditions: SearchStrategy[s.Statement] = st.one_of(
-    _node(s.WhenPatched, edges, block=expected), _node(s.WhenKnockedOut, sets, _maybe(ats), block=expected)
+    _node(s.WhenPatched, edges, block=expected),
+    _node(s.WhenKnockedOut, sets, _maybe(ats), block=expected),
+    _node(
+        s.WhenBoth,
+        _several(st.one_of(_node(s.WhenPatched, edges), _node(s.WhenKnockedOut, sets)), 2, 2),
+        block=expected,
+    ),
 )
 blocks: SearchStrategy[s.Statement] = st.one_of(
     conditions,

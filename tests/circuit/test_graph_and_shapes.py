@@ -40,6 +40,7 @@ def test_the_graph_has_every_node_and_claimed_edge(sound: Callable[[str], Circui
             "line": 12,
             "test": "lowers and effect <= -5%",
             "via_mlps": False,
+            "ablate": "corrupt",
             "path": False,
         }
     ]

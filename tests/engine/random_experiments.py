@@ -81,5 +81,12 @@ def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
                 direction=st.sampled_from(("noise", "denoise")),
             )
             for some, ablated in ((one, none), (many, none), (none, out), (many, out))
-        )
+        ),
+        st.builds(
+            Experiment,
+            edges=many,
+            sites=none | out,
+            direction=st.sampled_from(("noise", "denoise")),
+            sent=st.just("mean"),
+        ),
     ).filter(lambda e: not overlapping({edge.sender for edge in e.edges}, {site.node for site in e.sites}))

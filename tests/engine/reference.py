@@ -118,8 +118,10 @@ def _patched(
         terms = seen_by(node)
         resid = residual(model, terms, node)
         edges = [edge for edge in experiment.edges if (edge.receiver.node, edge.receiver.port) == (node, port)]
+        sent = {"corrupt": other, "mean": means}.get(experiment.sent)
         for sender, pos in _pairs(edges, at):
-            resid[pos] += share(model, other, sender)[pos] - share(model, terms, sender)[pos]
+            new = 0 if sent is None else share(model, sent, sender)[pos]
+            resid[pos] += new - share(model, terms, sender)[pos]
         if experiment.via_mlps and edges:
             resid += mediated(model, plain, other, node, _pairs(edges, at), held)
         return resid

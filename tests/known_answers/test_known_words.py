@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Position
+from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.report.report import Report
 from tests.known_answers.hand_set_claims import Population, node
@@ -96,3 +96,46 @@ def test_the_effect_on_some_strata_is_a_share_of_their_own_gap(chain: Population
     assert claim.measured
     n = claim.measured.n
     assert claim.measured.value == pytest.approx(change[:n].mean() / chain.gap[mine][:n].mean(), abs=1e-4)
+
+
+def test_edges_with_the_mean_of_the_sender(chain: Population) -> None:
+    """The movers' means say nothing of the answer: the edge is as strong as with corrupt terms; an idle one is not."""
+    lines = (
+        "mover -> logits at END ablate mean : lowers",
+        "mover -> logits at END ablate mean : raises",
+        "(2.0 2.7) -> logits at END ablate mean : effect in [-3%, 3%]",
+        "mover -> logits at END ablate mean : effect in [-3%, 3%]",
+        "edges ablate mean",
+        "mover -> logits at END : effect <= -50%",
+        "mover -> logits at END ablate corrupt : effect <= -50%",
+    )
+    found = run(chain, *lines).claims
+    assert [claim.verdict for claim in found] == ["holds", "fails", "holds", "fails", "holds", "holds"]
+    assert [claim.protocol["ablate"] for claim in found] == ["mean"] * 5 + ["corrupt"]
+
+
+def test_two_conditions_in_one_run(known_model: Callable[[str, int], Population]) -> None:
+    """Without the mover the backup answers, unless it is not told where to look; either alone changes little."""
+    backup = known_model("backup", 96)
+    lines = (
+        "heads helper = 3.5 at END",
+        "when 2.3 is knocked out",
+        "  expect accuracy >= 80%",
+        "when 2.3 is knocked out and 1.1 -> helper.q at END is patched",
+        "  expect attention(helper, END -> IO) falls",
+        "  expect accuracy >= 80%",
+        "when helper -> logits at END is patched and 2.3 is knocked out",
+        "  expect logit_diff falls by >= 1",
+        "  expect logit_diff rises",
+        "  expect logit_diff >= -100",
+    )
+    head = HEAD.replace("heads inhibition = 1.1 1.5   at END\n", "").replace("mover      = 2.3 2.4", "mover      = 2.3")
+    text = head.format(model=backup.model.name) + "\n".join(lines) + "\n"
+    found = verified(text, sample_bench(backup, 5, n=256)).claims
+    assert [claim.verdict for claim in found][3:5] == ["holds", "fails"]
+    edges = frozenset({Edge(node("3.5"), Input(LOGITS, "in"), Position("END"))})
+    both = Experiment(edges=edges, sites=frozenset({Site(node("2.3"), Position("END"))}))
+    at = draw_indices(len(backup.data.pairs), 256, 5)
+    assert found[-1].measured
+    exact = backup.brute.logit_diffs(both)[at][: found[-1].measured.n].mean()
+    assert found[-1].measured.value == pytest.approx(exact, abs=1e-4)

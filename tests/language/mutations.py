@@ -38,6 +38,7 @@ ODD = (
     "\u2028", "\x85", "\ufeff", "٣", "\r", "\x0c", "1e999", "9" * 400, "each each", "at *",
     'where stratum "A*"', "where stratum", 'where stratum "A", "", "B"', 'expected to fail "why"', "expected to fail",
     "expected to",
+    "ablate mean", "edges ablate mean", "is knocked out and", "and mover is knocked out",
     "all - mover", "0.* - 0.*", "all + 9.*", "(all - 3.*).q",
 )  # fmt: skip
 WORDS = [*sorted(KEYWORDS), *NODES.split(" "), *ODD]

@@ -11,7 +11,7 @@ import pytest
 
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language.diagnostics import Span
-from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, SOFT
+from circuitdsl.language.lexer import IN_PHRASES, KEYWORDS, PHRASES, SOFT
 from circuitdsl.lsp.colours import colours
 from circuitdsl.lsp.completion import complete
 from circuitdsl.lsp.document import Document, read
@@ -76,7 +76,7 @@ def test_a_path_begins_with_nodes() -> None:
         ("expect accuracy >= 3% on ", ["ioi"]),
         ("mover -> 3.", ["3.*", *(f"3.{head}" for head in range(8))]),
         ("mover -> 3.1.", ["3.1.q", "3.1.k", "3.1.v"]),
-        ("mover -> logits ", ["at", "direct", "on", "via", "expected to fail", "where stratum", ":"]),
+        ("mover -> logits ", ["at", "direct", "on", "via", *map(" ".join, PHRASES), ":"]),
         ("mover -> logits at ", [*POSITIONS, "*"]),
         ("mover -> logits at END : ", CLAIMS),
         ("when mover is ", ["knocked"]),
