@@ -61,9 +61,10 @@ def read_dictionaries(name: str, at: Hook | None = None, beside: Path | None = N
     for form in FORMATS:
         if found := form.read(path, name, at):
             return tuple(checked(each) for each in found)
-    if path.is_file():
+    if not path.is_dir():
         raise DictionaryError(f"{path} is no dictionary that is read", hint=_READ)
-    inside = [file.parent.relative_to(path).as_posix() for file in sorted(path.rglob(saelens.CONFIG))]
+    below = (path.glob("*/" * depth + saelens.CONFIG) for depth in range(1, _DEEPEST + 1))
+    inside = [file.parent.relative_to(path).as_posix() for files in below for file in sorted(files)]
     if inside:
         more = f" and {len(inside) - _NAMED} more" if len(inside) > _NAMED else ""
         hint = f"name one: {', '.join(inside[:_NAMED])}{more}"
@@ -74,6 +75,8 @@ def read_dictionaries(name: str, at: Hook | None = None, beside: Path | None = N
     raise DictionaryError(f"{path} holds no dictionary that is read", hint=_READ)
 
 
+#: folders in folders that are looked through for dictionaries
+_DEEPEST = 2
 _READ = "SAELens' cfg.json, circuit-tracer's config.yaml, W_enc_0.safetensors, and Gemma Scope's params.npz are"
 
 

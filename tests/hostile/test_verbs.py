@@ -31,12 +31,13 @@ STATUSES, LINES, CHARACTERS, SECONDS = {0, 1, 2, 3}, 500, 60_000, 20.0
 USUAL: dict[str, str] = {
     "spec": "good.circ", "first": "good.circ", "second": "good.circ", "source": "pocket", "old": "old.json",
     "new": "old.json", "code": "E012", "task": "ioi", "to": "2.4.q", "head": "2.4", "target": "IO",
-    "report": "old.json", "files": "edges.json", "found": "old.json",
+    "report": "old.json", "files": "edges.json", "found": "old.json", "layer": "1",
 }  # fmt: skip
 #: where a verb's argument of that name is another thing
 OTHERWISE = {
     ("fmt", "file"): "good.circ", ("init", "file"): "new.circ", ("tasks check", "file"): "p.jsonl",
     ("trace", "source"): "END", ("import", "file"): "edges.json",
+    ("dictionaries", "name"): "pocket/transcoders/1",
 }  # fmt: skip
 #: keeps what is run short
 SMALL = {"prompts": "2", "budget": "2", "n": "1"}
