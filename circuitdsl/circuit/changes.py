@@ -153,6 +153,14 @@ def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Nod
     return None
 
 
+def beside_its_stream(senders: Collection[Node]) -> tuple[Node, Node] | None:
+    """A node that is sent, and a feature of a stream that holds it: what it writes would be counted twice."""
+    for part in sorted(each for each in senders if each.of and each.kind == "resid"):
+        if other := min((n for n in senders if n.whole != part.whole and part.whole.holds(n)), default=None):
+            return other, part
+    return None
+
+
 def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
     """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
     first: dict[Node, Node] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import cast
 
-from circuitdsl.circuit.changes import EdgePatch, Member, overlapping
+from circuitdsl.circuit.changes import EdgePatch, Member, beside_its_stream, overlapping
 from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
@@ -82,7 +82,8 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    if shared := overlapping({member.sender for member in members}, ()):
+    senders = {member.sender for member in members}
+    if shared := overlapping(senders, ()) or beside_its_stream(senders):
         message = f"{shared[0]} and {shared[1]} cannot be sent together: they share a term"
         scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
         return None

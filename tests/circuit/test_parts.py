@@ -13,6 +13,7 @@ model "pocket"
 task ioi
 dictionary t1 = transcoder("pocket/transcoders/1")
 dictionary r3 = sae("pocket/saes/resid3")
+dictionary late = sae("pocket/saes/resid4")
 dictionary again = sae("pocket/saes/resid3")
 """
 
@@ -24,6 +25,8 @@ dictionary again = sae("pocket/saes/resid3")
         "expect knockout((r3[136] again[315]) at END) : lowers",
         "(m1[3] t1[49]) -> logits at END : lowers",
         "nodes both = m1[3] t1[error]   at END",
+        "(0.3 r3[136]) -> logits at END : lowers",  # what 0.3 writes is in the stream, and so in the feature
+        "(r3[136] late[7]) -> logits at END : lowers",
         "path (m1[3] t1[49]) -> m3 at END -> logits : lowers",
         "when m1[3] at END is knocked out\n  expect knockout(t1[49] at END) : lowers",
         "when t1[49] -> logits at END is patched\n  expect knockout(m1[3] at END) : lowers",
@@ -37,7 +40,10 @@ def test_parts_of_two_divisions_are_not_patched_together(lines: str) -> None:
 @pytest.mark.parametrize(
     "lines",
     [
-        "(r3[136] r3[315] r3[error] t1[49]) -> logits at END : lowers",
+        "(r3[136] r3[315] r3[error] m3 3.1) -> logits at END : lowers",
+        "(t1[49] t1[error] 0.3) -> logits at END : lowers",
+        "(resid4 r3[136]) -> logits at END : lowers",  # the stream alone
+        "expect knockout((0.3 r3[136] late[7]) at END) : lowers",
         "(m1[3] m1[4] m2[3] 0.3[1] 0.3[2]) -> logits at END : lowers",
         "m1[3] -> logits at END : stronger than t1[49] -> logits at END",
     ],
