@@ -71,4 +71,7 @@ def in_order(circuit: Circuit, claims: Sequence[ClaimResult]) -> tuple[ClaimResu
     """Results in the order of the spec's claims, each with why it is expected to fail."""
     place = {claim.id: i for i, claim in enumerate(circuit.claims)}
     ordered = sorted(claims, key=lambda found: place[found.id])
-    return tuple(replace(each, expected_to_fail=circuit.claims[place[each.id]].expected_to_fail) for each in ordered)
+    reasons = [circuit.claims[place[each.id]].expected_to_fail for each in ordered]
+    return tuple(
+        replace(each, expected_to_fail=why) if why else each for each, why in zip(ordered, reasons, strict=True)
+    )

@@ -252,8 +252,6 @@ def _measure_task(
     """
     for member in members:
         why = no_stratum(prompts, member.plan)
-        if member.templates and not why and (few := len(set(prompts.strata[member.indices]))) < FEWEST_STRATA:
-            why = f"--generalise templates needs {FEWEST_STRATA} strata, and these are {few}"
         if why := why or trouble(prompts, member.plan.task, member.plan.requests, member.indices):
             member.evidence, member.settled = member.broken(why), True
     _measure_nulls([member for member in members if not member.settled], prompts, family, options, add)
