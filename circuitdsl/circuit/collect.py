@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import cast
 
 from circuitdsl.circuit.arguments import sites_of
-from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch, overlapping
+from circuitdsl.circuit.changes import (
+    Both,
+    Condition,
+    EdgePatch,
+    Intervention,
+    NodePatch,
+    Patch,
+    beside_its_stream,
+    overlapping,
+)
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
 from circuitdsl.circuit.edges import resolve_edge
@@ -80,7 +89,7 @@ def _together(scope: Scope, block: s.When, one: Patch, other: Patch) -> EdgePatc
 
 
 def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tuple[Node, Node] | None:
-    """A part along a direction with what it cannot be patched or read with, of a claim and its condition."""
+    """A part with what it cannot be patched or read with, of a claim and its condition."""
     both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
     patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
@@ -90,7 +99,7 @@ def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tup
     streams = [node for node in sites if node.along and node.kind == "resid"]
     clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
     clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
-    return clash or overlapping(senders, sites)
+    return clash or overlapping(senders, sites) or beside_its_stream(senders, sites)
 
 
 class Claims:
