@@ -23,7 +23,7 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected, Measurement
-from circuitdsl.circuit.nodes import Ablation, Node, Positions
+from circuitdsl.circuit.nodes import Ablation, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
