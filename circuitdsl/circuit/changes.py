@@ -153,9 +153,13 @@ def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Nod
     return None
 
 
-def beside_its_stream(senders: Collection[Node]) -> tuple[Node, Node] | None:
-    """A node that is sent, and a feature of a stream that holds it: what it writes would be counted twice."""
-    for part in sorted(each for each in senders if each.of and each.kind == "resid"):
+def beside_its_stream(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
+    """A node that is sent, and a feature of a stream that holds it: what it writes would be counted twice.
+
+    Args:
+        senders, sites: as for `overlapping`. What is knocked out before is in the stream that the encoder reads.
+    """
+    for part in sorted(each for each in {*senders, *sites} if each.of and each.kind == "resid"):
         if other := min((n for n in senders if n.whole != part.whole and part.whole.holds(n)), default=None):
             return other, part
     return None

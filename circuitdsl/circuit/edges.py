@@ -83,7 +83,7 @@ def resolve_edge(
         return None
     _warn_of_other_places(scope, ends, at, negligible)
     senders = {member.sender for member in members}
-    if shared := overlapping(senders, ()) or beside_its_stream(senders):
+    if shared := overlapping(senders, ()) or beside_its_stream(senders, ()):
         message = f"{shared[0]} and {shared[1]} cannot be sent together: they share a term"
         scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
         return None

@@ -64,7 +64,7 @@ def register(verbs: Verbs) -> None:
     add_outside(compare)
     add_session(compare)
 
-    verb = verbs.verb(_channels, "channels", "find which heads write what a head reads, from weights alone")
+    verb = verbs.verb(_channels, "channels", "find, from weights, which heads write what a head reads")
     verb.add_argument("source", metavar="MODEL|SPEC", help="a model's name or directory, or a spec, whose groups count")
     verb.add_argument("--to", nargs="+", required=True, metavar="HEAD.q", help="receiver inputs: 9.9.q, or mover.q")
     verb.add_argument("--from", nargs="+", dest="senders", metavar="HEAD", help="senders: 8.10, 8.6[2], a group")

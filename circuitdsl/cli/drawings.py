@@ -27,7 +27,7 @@ def register(verbs: Verbs) -> None:
     render.add_argument("--report", help="colour edges by the verdicts of this JSON report")
     render.add_argument("--found", metavar="FILE", help="of discover --found: what few resamples find is drawn faint")
 
-    graph = verbs.verb(_graph, "graph", "write a circuit as a graph: JSON, hook names, dot or mermaid")
+    graph = verbs.verb(_graph, "graph", "write a circuit as JSON, hook names, dot or mermaid")
     _add_circuit(graph)
     graph.add_argument("--format", choices=GRAPHS, help="default: json, or what the name of -o says")
     graph.add_argument("-o", "--output", help="write to this file")

@@ -16,7 +16,7 @@ SUFFIXES = (".json", ".svg", ".png")
 
 
 def register(verbs: Verbs) -> None:
-    verb = verbs.verb(_sweep, "sweep", "patch every layer or head at every position, and draw the effects")
+    verb = verbs.verb(_sweep, "sweep", "patch every layer or head at every position, as a heat map")
     verb.add_argument("spec", nargs="?", help="a .circ file or a shipped spec: its model, task and metric")
     verb.add_argument("--task", help="a task as in a spec, or a prompt file; of a spec, which of its tasks")
     verb.add_argument("--over", default="resid", choices=("resid", "heads", "mlps"), help="default: resid")
@@ -32,7 +32,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("-o", "--output", metavar="NAME", help=what)
     add_session(verb, "instead of the spec's own, or pocket")
 
-    make = verbs.verb(_direction, "direction", "make a direction of the residual stream from a task's prompts")
+    make = verbs.verb(_direction, "direction", "make a direction of the residual stream from prompts")
     make.add_argument("spec", nargs="?", help="a .circ file or a shipped spec: its model and task")
     make.add_argument("--task", help="a task as in a spec, or a prompt file; of a spec, which of its tasks")
     make.add_argument(

@@ -290,7 +290,8 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
     everywhere = len(through) == len(points.host)
     out = torch.empty_like(source) if everywhere else cache.value(mlp)[points.prompt, points.pos]
     for node in own:
-        run.now.kept[node] = run.clean(cache.kept[node], width)
+        value = cache.value(node)
+        run.now.kept[node] = run.clean(value[..., 0] if is_number(node) else value, width)
     run.tally.block_positions += len(through)
     plain = not (reads or own or model.parallel or any(is_head_along(site.part) for site in jobs.sites))
     if moved is not None and plain and narrow.pays(model, jobs.points, moved):
