@@ -320,9 +320,6 @@ class _Layout:
                 message = f"what a role or a property asks for is no claim: it is not {what} by itself"
                 help = "write it at the end of the claim: of the 'expect role(…)' or the 'property' line"
                 self.sink.error("E033", message, tail.span, help)
-        if (gap := getattr(statement, "gap", None)) and not gap.reason.text.strip():
-            help = 'say what is known of it: expected to fail "the heads of layer 2 do it too"'
-            self.sink.error("E034", "it is not said why this is expected to fail", gap.reason.span, help)
         if block is self.file:
             self.check_indent(indent, statement)
         word = _word(statement)
