@@ -23,7 +23,7 @@ from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected, Measurement
-from circuitdsl.circuit.nodes import Ablation, Node, Positions
+from circuitdsl.circuit.nodes import Ablation, Positions
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
@@ -88,8 +88,8 @@ def _together(scope: Scope, block: s.When, one: Patch, other: Patch) -> EdgePatc
     return None
 
 
-def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tuple[Node, Node] | None:
-    """A part with what it cannot be patched or read with, of a claim and its condition."""
+def _clash(measurement: Measurement, under: Patch | Both | Intervention) -> str:
+    """Why a claim and its condition cannot be measured in one run; empty where they can."""
     both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
     patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
@@ -99,7 +99,13 @@ def _shared(measurement: Measurement, under: Patch | Both | Intervention) -> tup
     streams = [node for node in sites if node.along and node.kind == "resid"]
     clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
     clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
-    return clash or overlapping(senders, sites) or beside_its_stream(senders, sites)
+    if shared := clash or overlapping(senders, sites) or beside_its_stream(senders, sites):
+        return f"{shared[0]} and {shared[1]} cannot be patched together: they share a term"
+    flows = any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches)
+    past = (node for node in sites if node.of and node.kind == "resid")
+    if flows and (node := next(past, None)):
+        return f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured"
+    return ""
 
 
 class Claims:
@@ -172,8 +178,7 @@ class Claims:
         if under is not None and isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
             message = "the condition knocks all of it out already: there is nothing left to knock out"
             scope.sink.error("E087", message, statement.measurement.span)
-        if under is not None and (shared := _shared(measurement, under.effect)):
-            message = f"{shared[0]} and {shared[1]} cannot be patched together: they share a term"
+        if under is not None and (message := _clash(measurement, under.effect)):
             scope.sink.error("E087", message, getattr(statement, "measurement", statement).span)
             return
         named = [*measurement.positions, *[p for t in tests if isinstance(t, Stronger) for p in t.patch.positions]]
@@ -183,6 +188,9 @@ class Claims:
         pairs = len(measurement.members) if each else 0
         if tasks is not None and scope.affords(5 * len(tasks) * pairs, statement.span):
             citation, gap, where = (getattr(statement, name, None) for name in ("citation", "gap", "where"))
+            if gap and not gap.reason.text.strip():
+                help = 'say what is known of it: expected to fail "the heads of layer 2 do it too"'
+                scope.sink.error("E034", "it is not said why this is expected to fail", gap.reason.span, help)
             claim = Claim(
                 id=number,
                 line=statement.span.line,

@@ -39,5 +39,9 @@ class Reconstruction(Reading):
             message = "reconstruction is that of a dictionary: reconstruction(t1)"
             scope.sink.error("E084", message, expect.measurement.span)
             return None
+        if expect.where is not None:
+            message = "reconstruction is a share of what varies over all prompts: it has no strata"
+            scope.sink.error("E095", message, expect.where.span, "leave it out")
+            return None
         of = of_dictionary(scope, arguments[0])
         return None if of is None or test is None else (cls(of), (test,))

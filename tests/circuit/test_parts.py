@@ -30,6 +30,8 @@ dictionary again = sae("pocket/saes/resid3")
         "path (m1[3] t1[49]) -> m3 at END -> logits : lowers",
         "when m1[3] at END is knocked out\n  expect knockout(t1[49] at END) : lowers",
         "when t1[49] -> logits at END is patched\n  expect knockout(m1[3] at END) : lowers",
+        "when 0.3 -> logits at END is patched\n  expect knockout(r3[136] at END) : lowers",
+        "when 3.1 -> logits at END via mlps is patched\n  expect knockout(r3[136] at END) : lowers",
     ],
 )
 def test_parts_of_two_divisions_are_not_patched_together(lines: str) -> None:
@@ -45,11 +47,18 @@ def test_parts_of_two_divisions_are_not_patched_together(lines: str) -> None:
         "(resid4 r3[136]) -> logits at END : lowers",  # the stream alone
         "expect knockout((0.3 r3[136] late[7]) at END) : lowers",
         "(m1[3] m1[4] m2[3] 0.3[1] 0.3[2]) -> logits at END : lowers",
+        "when 0.3 at END is knocked out\n  expect knockout(r3[136] at END) : lowers",
+        "when 3.1 -> logits at END is patched\n  expect knockout(r3[136] at END) : lowers",
         "m1[3] -> logits at END : stronger than t1[49] -> logits at END",
     ],
 )
 def test_parts_of_one_division_are(lines: str) -> None:
     assert loads(f"{HEAD}{lines}\n").ok
+
+
+def test_a_share_of_what_varies_over_all_prompts_has_no_strata() -> None:
+    (error,) = loads(f'{HEAD}expect reconstruction(r3) >= 50% where stratum "ABBA*"\n').diagnostics
+    assert error.code == "E095"
 
 
 def test_an_experiment_of_two_divisions_is_noticed() -> None:

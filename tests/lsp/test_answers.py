@@ -95,7 +95,7 @@ def test_a_path_begins_with_nodes() -> None:
         ("task ioi(corrupt = ab", ["abc"]),
         ("metric k", ["kl"]),
         ("metric logit_diff(against = ", ["mean", "max", "corrupt"]),
-        ('model "poc', ["pocket"]),
+        ('model "poc', ["pocket", "pocket-deep"]),
         ("channel 0.1 -> 2.4.q : ", ["composition"]),
         ("expect accuracy >= 5% # mo", []),
         ('note "mo', []),
