@@ -30,20 +30,20 @@ from circuitdsl.models.load import load_model
 from circuitdsl.tasks.dataset import Dataset, PromptPair
 from circuitdsl.verify.prompts import scored_prompts
 
-#: (layers, prompts, tokens) that are measured
-SIZES = ((12, 256, 20), (12, 64, 20), (12, 256, 40), (6, 256, 20))
+#: (width, layers, prompts, tokens) that are measured: GPT-2 small's own width, and how cost grows at a quarter of it
+SIZES = ((768, 12, 256, 20), (192, 12, 64, 20), (192, 12, 32, 20), (192, 12, 64, 40), (192, 6, 64, 20))
 #: the heads of both ways, the first that copies and the one that reads it
 WAYS = (((2, 3), (5, 7)), ((3, 5), (4, 2)))
 TOKENS, PLACE = range(100, 110), 5
 
 
-def planted(layers: int, length: int, folder: Path) -> Any:
+def planted(width: int, layers: int, length: int, folder: Path) -> Any:
     """A random model with the two ways, loaded."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=layers))
-    width, size, embed = model.config.n_embd, model.config.n_embd // model.config.n_head, model.transformer.wte.weight
+    model = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=layers))
+    size, embed = width // model.config.n_head, model.transformer.wte.weight
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         words = torch.nn.functional.normalize(embed[list(TOKENS)], dim=1)
@@ -91,9 +91,9 @@ def edges_planted(graph: WholeGraph) -> list[int]:
     return found
 
 
-def measured(layers: int, many: int, length: int, folder: Path) -> str:
+def measured(width: int, layers: int, many: int, length: int, folder: Path) -> str:
     """A row of the table."""
-    prompts = prompts_on(planted(layers, length, folder), many, length)
+    prompts = prompts_on(planted(width, layers, length, folder), many, length)
     before, start, cpu = _peak(), time.perf_counter(), time.process_time()
 
     def tell(what: str) -> bool:
@@ -107,8 +107,8 @@ def measured(layers: int, many: int, length: int, folder: Path) -> str:
     ranks = sorted(order.index(edge) + 1 for edge in edges_planted(runs.graph))
     inside = 0 if kept is None else int(kept.sum())
     return (
-        f"| {layers} | {many} × {length} | {len(scores):,} | {', '.join(map(str, ranks))} | {inside} | {seconds:.0f} "
-        f"| {used:.0f} | {_peak() - before:,.0f} |"
+        f"| {width} | {layers} | {many} × {length} | {len(scores):,} | {', '.join(map(str, ranks))} | {inside} "
+        f"| {seconds:.0f} | {used:.0f} | {_peak() - before:,.0f} |"
     )
 
 
@@ -117,23 +117,23 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def main(sizes: Sequence[tuple[int, int, int]] = SIZES) -> None:
+def main(sizes: Sequence[tuple[int, int, int, int]] = SIZES) -> None:
     """Measure each size in a process of its own, and print the table."""
     import subprocess
     import tempfile
 
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--size", nargs=3, type=int, help="layers, prompts and tokens: this row alone")
+    asked.add_argument("--size", nargs=4, type=int, help="width, layers, prompts and tokens: this row alone")
     asked.add_argument("-o", "--output", type=Path, help="replace the part of this page that is marked `scale`")
     given = asked.parse_args()
     if given.size:
         with tempfile.TemporaryDirectory() as folder:
-            layers, many, length = given.size
-            print(measured(layers, many, length, Path(folder)))
+            width, layers, many, length = given.size
+            print(measured(width, layers, many, length, Path(folder)))
         return
     lines = [
-        "| layers | prompts × tokens | edges | ranks of the planted | edges of the circuit | seconds | CPU s | MB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| width | layers | prompts × tokens | edges | ranks of the planted | in the circuit | seconds | CPU s | MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for size in sizes:
         command = [sys.executable, "-m", "benchmarks.discovery_planted", "--size", *map(str, size)]
