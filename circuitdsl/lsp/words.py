@@ -81,6 +81,7 @@ KEYWORD_SAYS = {
     "to": "part of `expected to fail`.",
     "fail": "part of `expected to fail`.",
     "times": "part of `stronger than EDGE by 2 times`.",
+    "knockout": "`stronger than knockout(GROUP)`: what a knock-out is compared with.",
 }  # fmt: skip
 
 ALL_SAYS = "every node that can stand here: `all - mover` is what is left without a group."
