@@ -46,8 +46,14 @@ def test_specs_in_a_page_are_right(page: Path) -> None:
         assert loads(text).ok, loads(text).diagnostics
 
 
+def test_the_readme_shows_lines_of_the_spec_that_ships() -> None:
+    shown = re.search(r"```circ\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shipped = iter((shipped_specs() / "pocket-deep" / "ioi.circ").read_text().splitlines())
+    assert shown and all(line in shipped for line in shown[1].splitlines())
+
+
 def test_the_guide_shows_the_spec_that_ships() -> None:
-    shipped = (shipped_specs() / "pocket" / "ioi.circ").read_text().strip()
+    shipped = (shipped_specs() / "pocket-deep" / "ioi.circ").read_text().strip()
     assert shipped in (ROOT / "docs" / "guide.md").read_text()
 
 

@@ -64,7 +64,7 @@ def test_commands_that_a_page_names_have_the_options_that_it_names(page: Path) -
 
 
 def test_the_pages_with_commands_are_those() -> None:
-    assert [page.stem for page in WITH_COMMANDS] == ["README", "index", "matrix", "own-model", "tutorial"]
+    assert [page.stem for page in WITH_COMMANDS] == ["README", "how-to", "index", "matrix", "own-model", "tutorial"]
 
 
 @pytest.mark.parametrize(

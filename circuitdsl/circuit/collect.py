@@ -188,6 +188,9 @@ class Claims:
         pairs = len(measurement.members) if each else 0
         if tasks is not None and scope.affords(5 * len(tasks) * pairs, statement.span):
             citation, gap, where = (getattr(statement, name, None) for name in ("citation", "gap", "where"))
+            if gap and not gap.reason.text.strip():
+                help = 'say what is known of it: expected to fail "the heads of layer 2 do it too"'
+                scope.sink.error("E034", "it is not said why this is expected to fail", gap.reason.span, help)
             claim = Claim(
                 id=number,
                 line=statement.span.line,

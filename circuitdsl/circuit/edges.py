@@ -187,7 +187,8 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         error("E071", message, edge.receiver.span)
     elif part := next((node for node in ends.receivers if node.is_part), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
-        help = f"the receiver is the whole {'head' if part.kind == 'head' else 'MLP'}: {part.whole}"
+        whole = {"head": "the whole head: ", "mlp": "the whole MLP: "}.get(part.kind)
+        help = f"the receiver is {whole}{part.whole}" if whole else None
         error("E070", message, edge.receiver.span, help)
     elif stream := next((node for node in ends.receivers if node.kind == "resid"), None):
         message = f"{stream} is a sum of what is written before: it reads nothing, so nothing is sent to it"

@@ -44,7 +44,7 @@ def evaluate(scope: Scope, node: s.Set, kind: Kind = "nodes") -> Members | None:
             return None
         case s.Layer(layer=layer):
             shape = scope.sized(node)
-            if shape is None or not scope.in_range(Node("head", layer, 0), node.span):
+            if shape is None or not scope.in_range(Node("head", layer, 0), node.span, str(node)):
                 return None
             return _every(scope, node, "heads", shape.n_heads, range(layer, layer + 1))
         case s.GroupRef(name="all") if "all" not in scope.definitions:

@@ -145,6 +145,10 @@ def feature_of(scope: Scope, written: s.Feature) -> Node | None:
             return None
         known_ones = list(scope.dictionaries)
         meant = suggest(name, known_ones)
+        if name == "all" or name in scope.definitions:
+            message = f"{name} is no dictionary and no node: nothing of it is called {which}"
+            scope.sink.error("E065", message, written.span, f"brackets stand behind a node: m1[{which}]")
+            return None
         help = None if known_ones else f'define it: dictionary {name} = transcoder("…")'
         scope.sink.error(
             "E065", f"there is no dictionary {name}", written.span, help, meant=meant and f"{meant}[{which}]"

@@ -257,6 +257,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
     if margin := _last(scope, file, part, s.Margin, "margin"):
         scope.margin = margin_of(scope, margin) or scope.margin
     _directions(scope, file, part)
+    _one_thing_each(scope.sink, statements)
     groups = _groups(scope, part.statements)
     claims = Claims(scope, part.name, file.known or {})
     for statement in statements:
@@ -389,6 +390,18 @@ def _directions(scope: Scope, file: _File, part: _Part) -> None:
             if found is not None and found.sha256 not in file.used.texts:
                 file.used.texts.append(found.sha256)
                 file.used.meanings.append(found.sha256)
+
+
+def _one_thing_each(sink: Sink, statements: Iterable[s.Statement]) -> None:
+    """Refuse a name of a group, a dictionary or a direction that is another of the three as well."""
+    known: dict[str, s.Group | s.Dictionary | s.Direction] = {}
+    for statement in statements:
+        if isinstance(statement, s.Group | s.Dictionary | s.Direction):
+            name, first = statement.name, known.setdefault(statement.name.text, statement)
+            if type(first) is not type(statement):
+                what = type(first).__name__.lower()
+                message = f"{name.text} is the name of a {what} already, which line {first.span.line} defines"
+                sink.error("E050", message, name.span, "take another name")
 
 
 def _groups(scope: Scope, statements: Iterable[s.Statement]) -> tuple[Group, ...]:

@@ -16,6 +16,7 @@ from circuitdsl.circuit.nodes import ALONG, EMBED, EVERYWHERE, LOGITS, Ablation,
 from circuitdsl.circuit.shapes import CONFIG, ModelShape, TaskShape
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.language import syntax as s
+from circuitdsl.language.builder import TOO_LONG
 from circuitdsl.language.diagnostics import Diagnostic, Fix, Sink, Span, listing, shorten, suggest
 from circuitdsl.language.syntax_errors import as_node
 
@@ -218,8 +219,8 @@ class Scope:
                         self.sink.error("E067", f"unknown direction '{name}'", written.span, help)
                 return None
 
-    def in_range(self, node: Node, span: Span) -> bool:
-        """Whether the model has such a layer and head, and the node such a part."""
+    def in_range(self, node: Node, span: Span, written: str = "") -> bool:
+        """Whether the model has such a layer and head, and the node such a part; `written` is shown in its place."""
         model = self.model
         if model is None or node.kind in ("embed", "logits"):
             return True
@@ -241,7 +242,9 @@ class Scope:
             spread = f"{node.whole}[0] to {node.whole}[{many - 1}]" if many else f"{node.whole} is one term"
         else:
             return True
-        self.sink.error(code, f"{few}: {node} does not exist ({spread})", span)
+        too_long = TOO_LONG in (node.layer, node.head, node.index)  # its digits are no longer known
+        shown = "one of so high a number" if too_long else written or str(node)
+        self.sink.error(code, f"{few}: {shown} does not exist ({spread})", span)
         return False
 
     def sized(self, written: s.Set) -> ModelShape | None:

@@ -77,7 +77,7 @@ def refuse_undone(prompts: Prompts) -> None:
     """Raise `UserError` where a model does not do a task, or too few prompts say so: effects are shares of the gap."""
     if prompts.falls:
         raise UserError(
-            f"{prompts.metric} is better when lower: a search needs a metric that rises where things go well",
+            f"{prompts.metric} is better when lower: this needs a metric that rises where things go well",
             hint="take logit_diff, prob_diff or logprob",
         )
     gap = mean(prompts.clean - prompts.corrupt, prompts.strata)

@@ -100,7 +100,11 @@ def _shared(threads: int, work: Callable[[U], R], units: Sequence[U], rows: Sequ
     """The results in order. The dearest units come first, so that threads end at about the same time."""
     order = sorted(range(len(units)), key=lambda i: -rows[i])
     with ThreadPoolExecutor(threads, initializer=_alone) as pool:
-        found = dict(zip(order, pool.map(partial(_inferring, work), [units[i] for i in order]), strict=True))
+        try:
+            found = dict(zip(order, pool.map(partial(_inferring, work), [units[i] for i in order]), strict=True))
+        except BaseException:  # `map` forgets units that it was still handing out when the user interrupted
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [found[i] for i in range(len(units))]
 
 

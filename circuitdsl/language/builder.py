@@ -50,9 +50,13 @@ def _ends(children: Sequence[Child]) -> dict[str, Any]:
     return {name: first(children, kind) for name, kind in kinds.items()}
 
 
+#: what stands for an index of more digits, since Python refuses to read very long ones; it is too large as well
+TOO_LONG = 10**18
+
+
 def whole(digits: str) -> int:
-    """An index as an int. A very long one becomes 10^18, since Python refuses to read it; that is too large as well."""
-    return int(digits) if len(digits) <= 18 else 10**18
+    """An index as an int."""
+    return int(digits) if len(digits) <= 18 else TOO_LONG
 
 
 def index(token: Token) -> int | str:

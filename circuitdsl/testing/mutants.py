@@ -6,7 +6,8 @@ Operators, each an edit of a piece of syntax where it stands:
   stream for that of another layer);
 * a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
-* a node is dropped from a path, whose neighbours are joined;
+* a node is dropped from a path, whose neighbours are joined; one of two conditions is dropped;
+* what an edge is replaced by (`ablate mean`, also as a line of its own) is exchanged;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
@@ -66,6 +67,14 @@ def mutants(file: s.File, circuits: Sequence[Circuit], shape: tuple[int, int], e
         edits: list[Edit] = []
         if isinstance(statement, s.Group) and not statement.outside:
             edits += _of_group(statement, outsider, shape[0])
+        elif isinstance(statement, s.WhenBoth):
+            one, two = (condition.span for condition in statement.conditions)
+            edits += [
+                (Span(*one[2:], *two[2:]), "", "condition dropped"),
+                (Span(*one[:2], *two[:2]), "", "condition dropped"),
+            ]
+        elif isinstance(statement, s.ProtocolLine):
+            edits += _of_protocol(statement.protocol)
         claim = claims.get(statement.span.line)
         if claim and claim.expected_to_fail is None and isinstance(statement, s.EdgeClaim | s.PathClaim | s.Expect):
             edits += _of_claim(statement, claim, outsider, elsewhere, shape[0])
@@ -172,6 +181,8 @@ def _of_claim(
             yield from _of_relation(part.relation, signed=True)
         elif isinstance(part, s.Stronger):
             yield from _of_comparison(part, about, alone=len(statement.claim) == 1 and not claim.each)
+    if isinstance(about, s.Edge) and about.protocol is not None:
+        yield from _of_protocol(about.protocol)
     if statement.where is not None:
         yield statement.where.span, "", "strata dropped"
     if isinstance(statement, s.Expect) and statement.relation is not None:
@@ -187,6 +198,13 @@ def _of_comparison(part: s.Stronger, about: s.Edge | s.Path | s.Measurement, alo
         yield about.span.to(part.span), f"{other} : stronger than {than}{times}", "sides swapped"
     if part.times is not None:
         yield part.times.span, f"{2 * part.times.value:.6g}", "factor doubled"
+
+
+def _of_protocol(protocol: s.Protocol) -> Iterator[Edit]:
+    """The other of what an edge may be replaced by, where the line says which."""
+    if protocol.ablate is not None:
+        other = replace(protocol, ablate="mean" if protocol.ablate == "corrupt" else "corrupt")
+        yield protocol.span, str(other), "ablation changed"
 
 
 def _says_absence(claim: Claim) -> bool:

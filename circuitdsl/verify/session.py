@@ -192,6 +192,8 @@ class Session(AbstractContextManager["Session"]):
         self.name = self.own.name if self.own else None if model is None else str(model)
         self.device, self.dtype, self.cache, self.memory = device, dtype, cache, memory_of(memory)
         self.device_map = device_map
+        if not isinstance(prompt_files or {}, Mapping):
+            raise UsageError("prompt_files are files by the names of tasks", 'such as {"ioi": "held_out.jsonl"}')
         self.prompt_files = {task: str(file) for task, file in (prompt_files or {}).items()}
         self.allow_outside = allow_outside
         self.busy, self.meter, self.warn = busy, meter or (lambda: nullcontext(progress)), warn

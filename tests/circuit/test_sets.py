@@ -104,7 +104,7 @@ def test_a_group_of_ones_own_that_is_called_all() -> None:
         ("heads x = all - m1", "5:17 all does not hold m1"),
         ("mlps x = all - mover", "5:16 all does not hold 2.4, 2.5"),
         ("mlps x = 0.*", "5:10 0.0 is a head, and the group lists mlps (8 of its members do not fit)"),
-        ("heads x = 4.*", "5:11 pocket has 4 layers: 4.0 does not exist (the last is 3.7)"),
+        ("heads x = 4.*", "5:11 pocket has 4 layers: 4.* does not exist (the last is 3.7)"),
         ("heads x = 2.* 2.1", "5:15 2.1 is named twice: it is in 2.*"),
         ("heads x = 2.1 2.*", "5:15 2.1 is named twice: it is in 2.*"),
         ("heads x = 01.*", "5:11 '01.*' has a leading zero; did you mean '1.*'?"),

@@ -25,8 +25,8 @@ def session() -> Session:
 
 
 def test_it_is_the_difference_of_means_of_length_1(session: Session) -> None:
-    found = session.direction(task="ioi", at="S2", layer=2, prompts=24)
-    prompts = asked_of(session, None, "ioi", None, 24, None, None)
+    found = session.direction(task="ioi", at="S2", layer=2, prompts=12)
+    prompts = asked_of(session, None, "ioi", None, 12, None, None)
     model, node = load_model("pocket", "cpu"), Node("resid", 2)
     sums = torch.zeros(2, model.d_model)
     for pair in prompts.pairs:
@@ -37,7 +37,7 @@ def test_it_is_the_difference_of_means_of_length_1(session: Session) -> None:
     difference = (sums[0] - sums[1]) / len(prompts.pairs)
     assert found.length == pytest.approx(float(difference.norm()), rel=1e-4)
     assert np.allclose(found.unit, difference / difference.norm(), atol=1e-5)
-    back = session.direction(task="ioi", at="S2", layer=2, prompts=24, sides=("corrupt", "clean"))
+    back = session.direction(task="ioi", at="S2", layer=2, prompts=12, sides=("corrupt", "clean"))
     assert np.allclose(back.unit, -np.asarray(found.unit), atol=1e-6)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 
 import numpy as np
@@ -158,8 +158,23 @@ class Broken(Exception):
     pass
 
 
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once units that are not begun have been dropped; units that wait for it are those under way until then."""
+    event = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            event.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", Pool)
+    return event
+
+
 def test_an_error_of_a_unit_is_raised_whole_and_further_units_are_not_begun(
-    model: Transformer, two_threads: None
+    model: Transformer, two_threads: None, ended: threading.Event
 ) -> None:
     begun: list[int] = []
 
@@ -167,27 +182,63 @@ def test_an_error_of_a_unit_is_raised_whole_and_further_units_are_not_begun(
         begun.append(unit)
         if unit == 1:
             raise Broken("unit 1")
-        time.sleep(0.05)
+        assert unit == 0 or ended.wait(60)
 
     with pytest.raises(Broken, match="unit 1") as caught, measuring():
         each(model, work, range(200), [ALL] * 200, 2 * ALL)
-    assert "work" in [entry.name for entry in caught.traceback] and len(begun) < 20
+    assert "work" in [entry.name for entry in caught.traceback] and len(begun) <= 4
     assert torch.get_num_threads() == 2
 
 
-def test_an_interruption_ends_after_the_units_under_way(model: Transformer, two_threads: None) -> None:
+def test_an_interruption_ends_after_the_units_under_way(
+    model: Transformer, two_threads: None, ended: threading.Event
+) -> None:
+    """The signal is sent until it is seen: one that comes just before a wait begins is seen after the wait alone."""
+    begun: list[int] = []
+    seen = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not seen.is_set():
+            seen.set()
+            raise KeyboardInterrupt
+
+    def work(unit: int) -> None:
+        begun.append(unit)
+        for _ in range(1000 * (unit >= 3)):
+            if unit == 3 and not seen.is_set():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            if ended.wait(0.05):
+                break
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), measuring():
+            each(model, work, range(200), [ALL] * 200, 2 * ALL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(begun) <= 5 and torch.get_num_threads() == 2
+    assert threading.active_count() == 1 or not any("ThreadPool" in one.name for one in threading.enumerate())
+
+
+def test_an_interruption_while_units_are_handed_out_drops_those_that_wait(
+    model: Transformer, two_threads: None, ended: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[int] = []
 
     def work(unit: int) -> None:
         begun.append(unit)
-        if unit == 3:
-            signal.raise_signal(signal.SIGINT)
-        time.sleep(0.05)
+        assert ended.wait(60)
 
+    class Interrupted(workers.ThreadPoolExecutor):
+        def submit(self, *args, **named):
+            if self._work_queue.qsize() == 20:
+                raise KeyboardInterrupt
+            return super().submit(*args, **named)
+
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", Interrupted)
     with pytest.raises(KeyboardInterrupt), measuring():
         each(model, work, range(200), [ALL] * 200, 2 * ALL)
-    assert len(begun) < 20 and torch.get_num_threads() == 2
-    assert threading.active_count() == 1 or not any("ThreadPool" in one.name for one in threading.enumerate())
+    assert len(begun) <= 2
 
 
 def test_inside_a_unit_everything_runs_on_its_thread(model: Transformer, two_threads: None) -> None:

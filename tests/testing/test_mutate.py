@@ -65,6 +65,29 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            "suppressor -> logits at END direct ablate mean : lowers",
+            [
+                ("sign turned", "suppressor -> logits at END direct ablate mean : raises"),
+                ("ablation changed", "suppressor -> logits at END direct ablate corrupt : lowers"),
+            ],
+        ),
+        (
+            "edges ablate mean\n0.3 -> m1 at END ablate corrupt : negligible",
+            [
+                ("ablation changed", "edges ablate corrupt"),
+                ("negligible turned", "0.3 -> m1 at END ablate corrupt : matters"),
+                ("ablation changed", "0.3 -> m1 at END ablate mean : negligible"),
+            ],
+        ),
+        (
+            "when suppressor is knocked out and embed -> m1 at END is patched\n  expect logit_diff falls",
+            [
+                ("condition dropped", "when suppressor is knocked out"),
+                ("condition dropped", "when embed -> m1 at END is patched"),
+                ("sign turned", "expect logit_diff rises"),
+            ],
+        ),
+        (
             "0.* - 0.3 -> logits at END : lowers",
             [
                 ("subtraction dropped", "0.* -> logits at END : lowers"),

@@ -163,6 +163,8 @@ def test_a_session_takes_them_for_every_spec(files: Path) -> None:
         session.circuit(load("home/held.circ").circuits[0])
     with pytest.raises(UsageError, match="no task none"):
         loads(SPEC, prompt_files={"none": "a.jsonl"})
+    with pytest.raises(UsageError, match="by the names of tasks"):
+        Session(prompt_files=["a.jsonl"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
