@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
-from circuitdsl.circuit.changes import EdgePatch, PathPatch
+from circuitdsl.circuit.changes import EdgePatch, NodePatch, Patch, PathPatch
 from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
@@ -18,6 +19,8 @@ from circuitdsl.language.diagnostics import Fix
 
 #: how large a bound or a factor may be: squares and cubes of it must be numbers, too
 LARGEST = 1e9
+#: the nodes of a knock-out that is named behind `stronger than`
+ReadKnockout = Callable[[s.Measurement], NodePatch | None]
 _PLAIN: dict[str, Test] = {str(test): test for test in (Matters(), Negligible(), Signed("lowers"), Signed("raises"))}
 #: words of which no effect can be both; the first pair that a claim holds is reported
 _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters", "lowers", "raises")))
@@ -27,16 +30,18 @@ def resolve_claim(
     scope: Scope,
     parts: tuple[s.ClaimPart, ...],
     direction: Direction = "noise",
-    own: EdgePatch | PathPatch | None = None,
+    own: Patch | None = None,
+    knockout: ReadKnockout | None = None,
 ) -> tuple[Test, ...] | None:
     """The tests of a claim on a patch; None where one is wrong, after a diagnostic was emitted.
 
     Args:
         direction: which run is patched. The edges of `stronger than` are patched in the same run, so that both changes
             start from one run.
-        own: the edges or the path that the claim is about. Edges of `stronger than` follow their protocol unless they
+        own: what the claim is about. Edges of `stronger than` follow their protocol unless they
             name one: an effect via MLPs is no measure of a direct one. Without them it is the one at this place in the
             file.
+        knockout: reads a knock-out that this one is compared with; None where the claim is about no knock-out.
     """
     tests: list[Test | None] = [] if parts else [Matters()]
     for part in parts:
@@ -48,7 +53,7 @@ def resolve_claim(
             case s.Bound(relation=relation):
                 tests.append(within(scope, relation, delta_unit(scope), "delta", "delta"))
             case s.Stronger():
-                tests.append(_stronger(scope, part, direction, own))
+                tests.append(_stronger(scope, part, direction, own, knockout))
     words = {part.word for part in parts if isinstance(part, s.PlainClaim)}
     for one, other in _EXCLUSIVE if len(words) > 1 else ():
         if one in words and other in words:
@@ -58,10 +63,28 @@ def resolve_claim(
 
 
 def _stronger(
-    scope: Scope, part: s.Stronger, direction: Direction, own: EdgePatch | PathPatch | None
+    scope: Scope, part: s.Stronger, direction: Direction, own: Patch | None, knockout: ReadKnockout | None
 ) -> Stronger | None:
-    """What a claim is compared with: other edges, or another path."""
-    other = part.edge
+    """What a claim is compared with: other edges, another path or another knock-out, so many times."""
+    other, times = part.other, 1.0
+    if part.times is not None:
+        found = read(scope, part.times, "plain", "a factor")
+        if found is not None and not found > 0:
+            message = f"{part.times.text} times: the size of a change is never below 0, so that this compares nothing"
+            scope.sink.error("E081", message, part.times.span, "write a factor above 0, such as: by 2 times")
+            found = None
+        if found is None:
+            return None
+        times = found
+    if isinstance(other, s.Measurement):
+        if knockout is None:
+            message = "a knock-out is compared with a knock-out"
+            scope.sink.error("E086", message, other.span, "write: expect knockout(…) : stronger than knockout(…)")
+            return None
+        nodes = knockout(other)
+        if nodes and isinstance(own, NodePatch) and (set(nodes.sites), nodes.ablate) == (set(own.sites), own.ablate):
+            scope.sink.error("E086", "no knock-out is stronger than itself", part.span)
+        return None if nodes is None else Stronger(nodes, str(other), times)
     if isinstance(other, s.Path):
         if direction == "denoise":
             message = "a path is not denoised: both must be patched in one run"
@@ -70,14 +93,14 @@ def _stronger(
         path = resolve_path(scope, other)
         if path and isinstance(own, PathPatch) and path.edge_sets == own.edge_sets:
             scope.sink.error("E086", "no path is stronger than itself", part.span)
-        return None if path is None else Stronger(path, str(other))
-    via_mlps = own.via_mlps if isinstance(own, EdgePatch) else scope.via_mlps and own is None
+        return None if path is None else Stronger(path, str(other), times)
+    via_mlps = own.via_mlps if isinstance(own, EdgePatch) else scope.via_mlps and not isinstance(own, PathPatch)
     ablate = own.ablate if isinstance(own, EdgePatch) else scope.ablate
     patch = resolve_edge(scope, other, via_mlps, direction, ablate=ablate if direction == "noise" else None)
     same = patch and isinstance(own, EdgePatch) and _patched(patch) == _patched(own)
     if same:
         scope.sink.error("E086", "no edge is stronger than itself", part.span)
-    return None if patch is None else Stronger(patch, f"{other.sender} -> {other.receiver}")
+    return None if patch is None else Stronger(patch, f"{other.sender} -> {other.receiver}", times)
 
 
 def _patched(patch: EdgePatch) -> tuple[object, ...]:
@@ -99,7 +122,11 @@ def moves(scope: Scope, change: s.Change, unit: Unit, name: str) -> Moves | None
 
 
 def effect_tests(
-    scope: Scope, expect: s.Expect, direction: Direction = "noise", own: EdgePatch | None = None
+    scope: Scope,
+    expect: s.Expect,
+    direction: Direction = "noise",
+    own: Patch | None = None,
+    knockout: ReadKnockout | None = None,
 ) -> tuple[Test, ...] | None:
     """`: CLAIM`, or a relation whose unit says of what: `%` of the effect, a share of the gap; `points` of the delta.
 
@@ -107,7 +134,12 @@ def effect_tests(
     bound in logits, which holds much sooner.
     """
     if expect.relation is None:
-        return resolve_claim(scope, expect.claim, direction, own)
+        compared = next((part for part in expect.claim if isinstance(part, s.Stronger)), None)
+        if scope.under and compared:
+            message = "under a condition, no two effects are compared"
+            scope.sink.error("E087", message, compared.span, "compare them outside of the block")
+            return None
+        return resolve_claim(scope, expect.claim, direction, own, knockout)
     if isinstance(expect.relation, s.Change) and scope.under:
         message = (
             f"under a condition, {expect.measurement.name.text} has an effect: the change from the condition alone"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from circuitdsl.circuit.changes import EdgePatch, PathPatch
+from circuitdsl.circuit.changes import Patch
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]
@@ -88,13 +88,14 @@ class Composed(_Bounded):
 
 @dataclass(frozen=True, slots=True)
 class Stronger:
-    """The change of the metric is larger in size than that of other edges, or of a path, in the same direction."""
+    """The change of the metric is larger in size than `times` that of another patch, in the same direction."""
 
-    patch: EdgePatch | PathPatch
+    patch: Patch
     name: str
+    times: float = 1.0
 
     def __str__(self) -> str:
-        return f"stronger than {self.name}"
+        return f"stronger than {self.name}" + ("" if self.times == 1 else f" by {self.times:g} times")
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,8 @@ class Builder(Transformer[Token, Any]):
     def measurement(self, c: list[Child]) -> s.Measurement:
         return s.Measurement(span(c), s.Word(c[0].span, str(c[0])), every(c, s.Syntax))
 
+    knockout = measurement
+
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
 

@@ -35,12 +35,14 @@ _BEGIN_PHRASES = frozenset(phrase[0] for phrase in PHRASES)
 STATEMENTS = BLOCK_HEADERS.union(_STATEMENTS.split())
 KEYWORDS = STATEMENTS.union(_INSIDE.split())
 #: words that are keywords by their place alone, so that groups may have these names: each with the keywords behind
-#: which it is one; nodes follow it
+#: which it is one; nodes follow it, but for a bracket behind `knockout`, and `times` ends `by 2 times`
 SOFT = {
     "path": frozenset({"", "THAN"}),
     "dictionary": frozenset({""}),
     "features": frozenset({""}),
     "direction": frozenset({""}),
+    "knockout": frozenset({"THAN"}),
+    "times": frozenset({"INT", "DECIMAL", "SCIENTIFIC", "PERCENT", "POINTS"}),
 }
 #: those of them that define a name, which an equals sign follows
 _DEFINING = frozenset({"dictionary", "features", "direction"})
@@ -264,6 +266,11 @@ class _Cutter:
             after = [each.type for each in tokens[place + 1 : place + 3]]
             if token in _DEFINING:
                 follows = after[1:] == ["EQUALS"]
+            elif token == "knockout":
+                adjacent = after[:1] == ["LPAR"] and tokens[place + 1].start_pos == token.end_pos
+                follows = adjacent and after[-1] not in ("RPAR", "COMMA")  # `knockout()` names nothing
+            elif token == "times":
+                follows = "BY" in [each.type for each in tokens[max(place - 4, 0) : place]]
             else:
                 follows = not after or after[0] in _NODES_FOLLOW
             if before in SOFT[token] and follows:

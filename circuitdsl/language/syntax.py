@@ -331,8 +331,12 @@ class Bound(Syntax, form="{quantity} {relation}"):  # effect <= -20%, delta in [
     relation: Relation
 
 
-class Stronger(Syntax, form="stronger than {edge}"):  # stronger than 7.9 -> 9.9.q, or than a path
-    edge: Edge | Path
+class Stronger(Syntax):  # stronger than 7.9 -> 9.9.q by 2 times, or than a path or a knock-out
+    other: Edge | Path | Measurement
+    times: Number | None = None
+
+    def __str__(self) -> str:
+        return f"stronger than {self.other}" + (f" by {self.times} times" if self.times else "")
 
 
 ClaimPart = PlainClaim | Bound | Stronger

@@ -59,7 +59,8 @@ KEYWORD_SAYS = {
     "raises": "patching it raises the metric by more than the margin.",
     "effect": "the change of the metric as a share of the gap between clean and corrupt prompts.",
     "delta": "the change of the metric in its own unit.",
-    "stronger": "`stronger than EDGE`: the effect is larger in size than that of another edge, prompt by prompt.",
+    "stronger": "`stronger than EDGE by 2 times`: the effect is larger in size than that of another edge, path or "
+    "knock-out (twice as large, here), prompt by prompt.",
     "than": "part of `stronger than`.",
     "and": "joins claims: all of them must hold.",
     "in": "an interval: `in [-30%, 5%]`.",
@@ -79,6 +80,8 @@ KEYWORD_SAYS = {
     "expected": "`expected to fail \"why\"`: a known gap; the claim counts as passed until it holds.",
     "to": "part of `expected to fail`.",
     "fail": "part of `expected to fail`.",
+    "times": "part of `stronger than EDGE by 2 times`.",
+    "knockout": "`stronger than knockout(GROUP)`: what a knock-out is compared with.",
 }  # fmt: skip
 
 ALL_SAYS = "every node that can stand here: `all - mover` is what is left without a group."

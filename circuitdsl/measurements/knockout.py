@@ -45,20 +45,27 @@ class NodeEffect(Kind):
 
     @classmethod
     def resolve(cls, scope: Scope, expect: s.Expect) -> Expected | None:  # type: ignore[override]
-        found = sort_arguments(expect.measurement.arguments)
-        right = refuse_others(scope, expect.measurement, found, positions=False, options=True, at=True)
-        members = group_argument(scope, expect.measurement, found)
-        given = options_of(scope, expect.measurement, found.options, cls.options)
-        tests = effect_tests(scope, expect)
+        patch = cls._patch_of(scope, expect.measurement)
+        ablate = patch.ablate if patch else "corrupt"
+        tests = effect_tests(scope, expect, own=patch, knockout=lambda other: cls._patch_of(scope, other, ablate))
+        return None if patch is None or tests is None else (cls(patch), tests)
+
+    @classmethod
+    def _patch_of(cls, scope: Scope, knockout: s.Measurement, ablate: Ablation = "corrupt") -> NodePatch | None:
+        """What is knocked out, with `ablate` where it says nothing of it; None after a diagnostic was emitted."""
+        found = sort_arguments(knockout.arguments)
+        right = refuse_others(scope, knockout, found, positions=False, options=True, at=True)
+        members = group_argument(scope, knockout, found)
+        given = options_of(scope, knockout, found.options, cls.options)
         sites = None if members is None else sites_of(scope, members, found.nodes.span, found.at)
-        if not right or sites is None or given is None or tests is None:
+        if not right or sites is None or given is None:
             return None
-        ablate = cast(Ablation, given.get("ablate", "corrupt"))
+        ablate = cast(Ablation, given.get("ablate", ablate))
         if scope.under and ablate != "corrupt":
             message = "under a condition, knock-outs put in corrupt terms only, as the condition itself does"
             scope.sink.error("E087", message, found.options[0].span)
             return None
-        return cls(NodePatch(sites, ablate)), tests
+        return NodePatch(sites, ablate)
 
     @property
     def subject(self) -> Hashable:

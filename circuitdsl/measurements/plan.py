@@ -27,7 +27,7 @@ class Part:
         base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
         null: what `matters` compares the effect with; compared with the same run as the request.
         other: the same patch without its MLPs, for via-MLP edges.
-        rival: the patch that `stronger than` names.
+        rival: the patch that `stronger than` names, edges, a path or nodes.
         tests: the part's own; empty for those of the claim.
         peers: the circuits that the request's is ranked among, on the first prompts; None without a rank.
         called: what its effect is called, where it has a name of its own.

@@ -139,7 +139,7 @@ class ClaimResult:
 
     Attributes:
         cause: of an error: the reason in a few words, without its numbers.
-        against: of `stronger than`: the edge that the claim's own is compared with.
+        against: of `stronger than`: the edge, path or knock-out that the claim's own is compared with.
         lone_nodes: whether the claim names a head or an MLP itself, not only groups.
         counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
         block, block_line: the header of the block that the claim stands in, and its line.

@@ -179,12 +179,25 @@ def _of_claim(
             yield part.span, *_TURNED[part.word]
         elif isinstance(part, s.Bound):
             yield from _of_relation(part.relation, signed=True)
+        elif isinstance(part, s.Stronger):
+            yield from _of_comparison(part, about, alone=len(statement.claim) == 1 and not claim.each)
     if isinstance(about, s.Edge) and about.protocol is not None:
         yield from _of_protocol(about.protocol)
     if statement.where is not None:
         yield statement.where.span, "", "strata dropped"
     if isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
+
+
+def _of_comparison(part: s.Stronger, about: s.Edge | s.Path | s.Measurement, alone: bool) -> Iterator[Edit]:
+    """Both sides exchanged, and the factor twice as large."""
+    if alone and type(part.other) is type(about):
+        other, own = (str(side).removeprefix("path ") for side in (part.other, about))
+        than = f"path {own}" if isinstance(about, s.Path) else own
+        times = f" by {part.times} times" if part.times else ""
+        yield about.span.to(part.span), f"{other} : stronger than {than}{times}", "sides swapped"
+    if part.times is not None:
+        yield part.times.span, f"{2 * part.times.value:.6g}", "factor doubled"
 
 
 def _of_protocol(protocol: s.Protocol) -> Iterator[Edit]:

@@ -198,18 +198,19 @@ changes = _node(s.Change, st.sampled_from(("rises", "falls")), _maybe(comparison
 relations = st.one_of(
     comparisons, _node(s.Between, numbers(), numbers()), st.just(s.AboveChance(START)), changes, st.just(s.Agree(START))
 )
+argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
+nodes_at = _node(s.NodesAt, sets, _node(s.At, _several(places, 1, 1)))
+arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, nodes_at, argument_edges)
+knockouts = _node(s.Measurement, st.just(s.Word(START, "knockout")), _several(arguments))
 claims = _several(
     st.one_of(
         _node(s.PlainClaim, st.sampled_from(("matters", "negligible", "lowers", "raises"))),
         _node(s.Bound, st.sampled_from(("effect", "delta")), relations),
-        _node(s.Stronger, edges | paths),
+        _node(s.Stronger, edges | paths | knockouts, _maybe(numbers())),
     )
 )
-argument_edges = _node(s.Edge, sets, sets, _maybe(_node(s.At, _several(places, 1, 1))), _maybe(protocols))
 of_weights = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
 tails = {"where": _maybe(_node(s.Where, _several(texts))), **of_weights}
-nodes_at = _node(s.NodesAt, sets, _node(s.At, _several(places, 1, 1)))
-arguments: SearchStrategy[s.Argument] = st.one_of(options, texts, places, arrows, sets, nodes_at, argument_edges)
 measurements = _node(
     s.Measurement,
     _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),

@@ -66,7 +66,8 @@ def one_stratum(part: Part, decision: Decision) -> str:
     _, at, value = max(found)
     unit = reasons.unit_of(part)
     if isinstance(part.test, Stronger):
-        side = f"{'weaker' if inside else 'stronger'} than {part.test.name}"
+        times = "" if part.test.times == 1 else f"{part.test.times:g} times that of "
+        side = f"{'weaker' if inside else 'stronger'} than {times}{part.test.name}"
     else:
         side = reasons.place(part, value, (value, value), unit)
     shown = reasons.written(unit, value, None, part.region.bounds, decision.ci)

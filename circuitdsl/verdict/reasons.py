@@ -135,11 +135,12 @@ def _comparison(part: Part, decision: Decision) -> str:
     figure = part.figures[-1]
     assert isinstance(part.test, Stronger) and isinstance(figure, Versus)
     words = {"holds": "is stronger than", "fails": "is weaker than"}
+    times = "" if part.test.times == 1 else f"{part.test.times:g} times "
     value = float(figure.other.value)
     limits = limits_of(figure.other, part.looks.nominal(decision.level, len(part.figures) - 1))
     shown = written(part.sample.unit, value, limits) + _at_level(decision, part)
     finding = words.get(decision.verdict, "is not clearly stronger or weaker than")
-    return f"{finding} {shown} of {part.test.name}"
+    return f"{finding} {times}{shown} of {part.test.name}"
 
 
 def place(part: Part, value: float, limits: Limits, unit: Unit) -> str:

@@ -228,7 +228,7 @@ class Versus(Mean):
 
 @dataclass(frozen=True, slots=True)
 class Larger:
-    """The region |a| > |b| of two means, whatever their signs.
+    """The region |a| > t |b| of two means, whatever their signs; below, b is the second of them t times.
 
     |a| > |b| is (a - b)(a + b) > 0: both factors above 0, or both below. Each of the two is an intersection-union test
     (the larger of two p-values). Where |a| <= |b|, some factor of each pair has the wrong sign or is 0 (if b >= 0 then
@@ -237,23 +237,24 @@ class Larger:
     |a| < |b| is the same with a and b exchanged: `a - b` changes its sign.
     """
 
+    times: float = 1.0
     bounds: tuple[float, ...] = ()
 
     def contains(self, figure: Estimate) -> bool:
         assert isinstance(figure, Versus)
-        return abs(float(figure.value)) > abs(float(figure.other.value))
+        return self.room(figure) > 0
 
     def room(self, figure: Estimate) -> float:
-        """By how much |a| is larger than |b|, in the unit of both."""
+        """By how much |a| is larger than t |b|, in the unit of both."""
         assert isinstance(figure, Versus)
-        return abs(float(figure.value)) - abs(float(figure.other.value))
+        return abs(float(figure.value)) - self.times * abs(float(figure.other.value))
 
     def p_values(self, figure: Estimate) -> dict[str, float]:
         """One-sided p-values for each sign of `a - b` and `a + b`."""
         assert isinstance(figure, Versus)
         p = {}
         for name, sign in (("less", -1.0), ("more", 1.0)):
-            p[f"{name}_below"], p[f"{name}_above"] = figure.both.combine(1.0, sign).sides(0.0).tolist()
+            p[f"{name}_below"], p[f"{name}_above"] = figure.both.combine(1.0, sign * self.times).sides(0.0).tolist()
         return p
 
     def combine(self, p: dict[str, float]) -> tuple[float, float]:
@@ -282,8 +283,8 @@ def region_of(test: Test, margin: float, sign: int = 1) -> Region | Larger:
             return Region(-margin, margin)
         case Matters():
             return Region(-margin, margin, inside=False)
-        case Stronger():
-            return Larger()
+        case Stronger(times=times):
+            return Larger(times)
         case Moves(direction=direction, by=by) if by:
             return Region(low=by) if direction == "rises" else Region(high=-by)
         case Moves(direction="falls"):

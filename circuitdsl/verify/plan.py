@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Stronger
+from circuitdsl.circuit.criteria import Stronger, Test
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.measurements.kind import kind_of
 from circuitdsl.measurements.nulls import Nulls
@@ -40,16 +40,16 @@ def on_runs(circuit: Circuit) -> Iterator[tuple[Claim, str]]:
 def claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
     """How one claim is measured on one task."""
     found = kind_of(claim).plan(claim, task, nulls)
-    if any(isinstance(test, Stronger) for test in claim.tests):
-        found = replace(found, parts=tuple(rival for part in found.parts for rival in _rivals(claim, part)))
+    if any(isinstance(test, Stronger) for part in found.parts for test in found.tests(part)):
+        found = replace(found, parts=tuple(each for part in found.parts for each in _rivals(found.tests(part), part)))
     return found
 
 
-def _rivals(claim: Claim, part: Part) -> Iterator[Part]:
-    """A part for each edge or path that it is compared with, and one for the claim's other tests."""
-    rest = tuple(test for test in claim.tests if not isinstance(test, Stronger))
+def _rivals(tests: tuple[Test, ...], part: Part) -> Iterator[Part]:
+    """A part for each patch that it is compared with, and one for its other tests."""
+    rest = tuple(test for test in tests if not isinstance(test, Stronger))
     if rest:
         yield replace(part, tests=rest)
-    for test in claim.tests:
+    for test in tests:
         if isinstance(test, Stronger):
             yield replace(part, null=(), rival=patch_request(test.patch), tests=(test,))

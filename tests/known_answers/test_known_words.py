@@ -139,3 +139,35 @@ def test_two_conditions_in_one_run(known_model: Callable[[str, int], Population]
     assert found[-1].measured
     exact = backup.brute.logit_diffs(both)[at][: found[-1].measured.n].mean()
     assert found[-1].measured.value == pytest.approx(exact, abs=1e-4)
+
+
+def test_knockouts_and_edges_are_compared_by_a_factor(chain: Population) -> None:
+    """The true factor, of brute force, lies between two written ones; with both sides exchanged, nothing holds."""
+    late, early = (frozenset(Site(node(h), Position("END")) for h in heads) for heads in (("2.3", "2.4"), ("2.3",)))
+    at = draw_indices(len(chain.data.pairs), 256, 5)
+    both, one = (abs((chain.brute.logit_diffs(Experiment(sites=s)) - chain.clean)[at].mean()) for s in (late, early))
+    ratio = both / one
+    assert ratio > 1.2
+    lines = (
+        "expect knockout(mover) : stronger than knockout(2.3 at END)",
+        "expect knockout(2.3 at END) : stronger than knockout(mover)",
+        f"expect knockout(mover) : stronger than knockout(2.3 at END) by {0.9 * ratio:.4f} times",
+        f"expect knockout(mover) : stronger than knockout(2.3 at END) by {1.1 * ratio:.4f} times",
+        f"mover -> logits at END : stronger than 2.3 -> logits by {0.9 * ratio:.4f} times",
+        f"mover -> logits at END : stronger than 2.3 -> logits by {1.1 * ratio:.4f} times",
+        f"expect knockout(2.3 at END) : stronger than knockout(mover) by {0.9 / ratio:.4f} times",
+        f"expect knockout(2.3 at END) : stronger than knockout(mover) by {1.1 / ratio:.4f} times",
+    )
+    found = run(chain, *lines).claims
+    assert [claim.verdict for claim in found] == ["holds", "fails"] * 4
+    assert f"is stronger than {0.9 * ratio:.4f}"[:21] in found[2].reason
+    assert found[2].reason.endswith(" of knockout(2.3 at END)")
+    assert found[0].against == "knockout(2.3 at END)"
+
+
+def test_paths_are_compared_by_a_factor(chain: Population) -> None:
+    mine, other = (f"path {first} -> mover.q at END -> logits" for first in ("inhibition", "1.1"))
+    both, one = (claim.measured.value for claim in run(chain, mine, other).claims if claim.measured)
+    ratio = abs(both / one)
+    lines = [f"{mine} : stronger than {other} by {factor * ratio:.4f} times" for factor in (0.7, 1.4)]
+    assert verdicts(chain, *lines) == ["holds", "fails"]

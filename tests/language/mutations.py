@@ -39,6 +39,7 @@ ODD = (
     'where stratum "A*"', "where stratum", 'where stratum "A", "", "B"', 'expected to fail "why"', "expected to fail",
     "expected to",
     "ablate mean", "edges ablate mean", "is knocked out and", "and mover is knocked out",
+    "stronger than knockout(mover)", "by 2 times", "by -1 times", "by 0% times", "times", "knockout (",
     "all - mover", "0.* - 0.*", "all + 9.*", "(all - 3.*).q",
 )  # fmt: skip
 WORDS = [*sorted(KEYWORDS), *NODES.split(" "), *ODD]

@@ -58,6 +58,13 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            "expect knockout(suppressor) : stronger than knockout(idle) by 2 times",
+            [
+                ("sides swapped", "expect knockout(idle) : stronger than knockout(suppressor) by 2 times"),
+                ("factor doubled", "expect knockout(suppressor) : stronger than knockout(idle) by 4 times"),
+            ],
+        ),
+        (
             "suppressor -> logits at END direct ablate mean : lowers",
             [
                 ("sign turned", "suppressor -> logits at END direct ablate mean : raises"),

@@ -49,6 +49,23 @@ def test_ties_pass_no_more_often_than_the_level_says(mean_a: float, mean_b: floa
     assert wrong <= draws * 0.025 + 3 * np.sqrt(draws * 0.025 * 0.975)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_factor_multiplies_the_second(sign: int) -> None:
+    rng = np.random.default_rng(5)
+    a, b = 3 + 0.1 * rng.normal(size=64), sign * (1 + 0.1 * rng.normal(size=64))
+    by = [Stronger(EdgePatch(()), "x -> y", times) for times in (1.0, 2.8, 3.0, 3.2)]
+    assert [decide(test, two(a, b)).verdict for test in by] == ["holds", "holds", "undecided", "fails"]
+    assert " is stronger than 2.8 times " in decide(by[1], two(a, b)).reason
+
+
+def test_a_factor_never_makes_a_tie_of_bounded_figures_hold() -> None:
+    """A change that only one prompt in fifty has, and a rival half as large, on samples that miss it: undecided."""
+    a, b = np.full(64, -0.4), np.full(64, -0.2)
+    twice = Stronger(EdgePatch(()), "x -> y", 2.0)
+    assert decide(twice, two(a, b, range=(0.0, 1.0))).verdict == "undecided"
+    assert decide(twice, two(a, b / 10, range=(0.0, 1.0))).verdict == "holds"
+
+
 def test_accuracy_that_no_prompt_changes_is_not_compared_by_its_value() -> None:
     """Thirty-two unchanged prompts say little of how rarely others change."""
     a, b = np.zeros(64), np.zeros(64)

@@ -158,3 +158,19 @@ def test_above_chance_is_against_guesses_on_the_same_prompts(check) -> None:
     assert corrupt.verdict != "holds"
     assert abs(corrupt.measured.value) < 0.2
     assert "above chance" in corrupt.text
+
+
+def test_a_role_may_ask_for_more_than_another_group_does(check) -> None:
+    """Each head of the group is compared with the other, on the same prompts."""
+    text = spec(
+        "heads strong = 0.3 at END",
+        "expect role(strong)",
+        "expect role(mover)",
+        "role strong",
+        "  expect knockout(self) : stronger than knockout(2.7 at END)",
+        "role mover",
+        "  expect knockout(self) : lowers and stronger than knockout(0.3 0.5 0.6 at END) by 0.9 times",
+    )
+    strong, movers = check(text).claims
+    assert (strong.verdict, movers.verdict) == ("holds", "fails")
+    assert "0.9 times" in movers.reason and " of knockout(0.3 0.5 0.6 at END)" in movers.reason
