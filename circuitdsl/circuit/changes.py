@@ -134,7 +134,7 @@ def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Nod
     """Two nodes that cannot be patched in one run, since they share a term.
 
     They are parts of a node that is divided in two ways, or a part along a direction with what it is in, or what is in
-    that.
+    that, or a part of a stream with a component of a head in it.
 
     Args:
         senders: those of all edges that are patched.
@@ -143,6 +143,10 @@ def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Nod
     every = {*senders, *sites}
     if twice := divided_twice(every):
         return twice
+    components = sorted(each for each in every if each.kind == "head" and each.is_part and not each.along)
+    for part in sorted(each for each in every if each.is_part and each.kind == "resid"):
+        if held := next((each for each in components if part.whole.holds(each)), None):
+            return held, part
     for part in sorted(each for each in every if each.along):
         of_head = part in sites and part.kind == "head"
         if of_head and part in senders:

@@ -46,6 +46,8 @@ SOFT = {
 }
 #: those of them that define a name, which an equals sign follows
 _DEFINING = frozenset({"dictionary", "features", "direction"})
+#: words of measurements that are read as such where brackets follow
+_CALLED = frozenset({"knockout"})
 _NODES_FOLLOW = frozenset({"NAME", "DECIMAL", "LAYER", "MLP", "RESID", "LPAR", "EACH", "EMBED", "LOGITS", "SELF"})
 
 MAX_DEPTH = 40
@@ -266,7 +268,7 @@ class _Cutter:
             after = [each.type for each in tokens[place + 1 : place + 3]]
             if token in _DEFINING:
                 follows = after[1:] == ["EQUALS"]
-            elif token == "knockout":
+            elif token in _CALLED:
                 adjacent = after[:1] == ["LPAR"] and tokens[place + 1].start_pos == token.end_pos
                 follows = adjacent and after[-1] not in ("RPAR", "COMMA")  # `knockout()` names nothing
             elif token == "times":

@@ -38,7 +38,8 @@ REQUESTS: tuple[Request, ...] = (
 
 def patch_of(experiment: Experiment) -> PatchRequest | None:
     """The request that makes an experiment."""
-    edges = EdgeRequest(tuple(sorted(experiment.edges)), experiment.via_mlps, experiment.direction)
+    how = experiment.via_mlps, experiment.direction, experiment.sent
+    edges = EdgeRequest(tuple(sorted(experiment.edges)), *how)
     if not experiment.sites:
         return edges if edges.edges else None
     sites = tuple(sorted(experiment.sites))
