@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from circuitdsl.circuit.changes import divided_twice
+from circuitdsl.circuit.changes import overlapping
 from circuitdsl.circuit.claims import Group
 from circuitdsl.circuit.features import feature_of
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
@@ -116,10 +116,11 @@ def _combine(
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
-    if twice := divided_twice(found):
-        one, other = twice
+    if shared := overlapping((), found):
+        one, other = shared
         how = "one of them along a direction" if one.along or other.along else "which is divided in two ways"
-        message = f"{one} and {other} overlap: two parts of a node, {how}"
+        what = f"two parts of a node, {how}" if one.whole == other.whole else "what the one writes is in the other"
+        message = f"{one} and {other} overlap: {what}"
         scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
         wrong = True
     if not wrong and not found:

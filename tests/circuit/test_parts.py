@@ -31,6 +31,8 @@ dictionary again = sae("pocket/saes/resid3")
         "when m1[3] at END is knocked out\n  expect knockout(t1[49] at END) : lowers",
         "when t1[49] -> logits at END is patched\n  expect knockout(m1[3] at END) : lowers",
         "when 0.3 -> logits at END is patched\n  expect knockout(r3[136] at END) : lowers",
+        "expect knockout((0.3[1] r3[136]) at END) : lowers",  # a component of a head, and the stream that it is in
+        "when 0.3[1] at END is knocked out\n  expect knockout(r3[136] at END) : lowers",
         "when 3.1 -> logits at END via mlps is patched\n  expect knockout(r3[136] at END) : lowers",
     ],
 )
