@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,6 +24,11 @@ ReadKnockout = Callable[[s.Measurement], NodePatch | None]
 _PLAIN: dict[str, Test] = {str(test): test for test in (Matters(), Negligible(), Signed("lowers"), Signed("raises"))}
 #: words of which no effect can be both; the first pair that a claim holds is reported
 _EXCLUSIVE = (("lowers", "raises"), *(("negligible", word) for word in ("matters", "lowers", "raises")))
+
+
+def is_negligible(parts: Iterable[s.ClaimPart]) -> bool:
+    """Whether a claim says of its patch that it does next to nothing: it is no part of the circuit then."""
+    return any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in parts)
 
 
 def resolve_claim(

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from circuitdsl.circuit.bounds import resolve_claim
+from circuitdsl.circuit.bounds import is_negligible, resolve_claim
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.edges import resolve_edge
@@ -39,8 +39,9 @@ class EdgeEffect(Kind):
 
     @classmethod
     def resolve(cls, scope: Scope, statement: s.EdgeClaim) -> Expected | None:  # type: ignore[override]
-        negligible = any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in statement.claim)
-        patch = resolve_edge(scope, statement.edge, scope.via_mlps, negligible=negligible, ablate=scope.ablate)
+        patch = resolve_edge(
+            scope, statement.edge, scope.via_mlps, negligible=is_negligible(statement.claim), ablate=scope.ablate
+        )
         tests = resolve_claim(scope, statement.claim, own=patch)
         return None if patch is None or tests is None else (cls(patch), tests)
 

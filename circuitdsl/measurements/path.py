@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from circuitdsl.circuit.bounds import resolve_claim
+from circuitdsl.circuit.bounds import is_negligible, resolve_claim
 from circuitdsl.circuit.changes import PathPatch
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.measurement import Expected
@@ -32,8 +32,7 @@ class PathEffect(Kind):
 
     @classmethod
     def resolve(cls, scope: Scope, statement: s.PathClaim) -> Expected | None:  # type: ignore[override]
-        negligible = any(isinstance(part, s.PlainClaim) and part.word == "negligible" for part in statement.claim)
-        patch = resolve_path(scope, statement.path, negligible)
+        patch = resolve_path(scope, statement.path, is_negligible(statement.claim))
         tests = resolve_claim(scope, statement.claim, own=patch)
         return None if patch is None or tests is None else (cls(patch), tests)
 
