@@ -61,8 +61,8 @@ def _compared(scope: Scope, kind: type[Measurement], expect: s.Expect, relation:
         scope.sink.error("E083", message, relation.span)
         return None
     if other.name.text != word.text:
-        message = f"{word.text} and {other.name.text} are figures of two kinds, which are not compared"
-        scope.sink.error("E083", message, other.span, f"write: {relation.relation} {word.text}(…)")
+        message = f"{word.text} is compared with a number, or with another {word.text}, not with {other.name.text}"
+        scope.sink.error("E083", message, other.span)
         return None
     expected = kind.resolve(scope, expect)
     # what stands in for the terms is the same on both sides, unless the other one says so

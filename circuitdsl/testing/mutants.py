@@ -7,7 +7,8 @@ Operators, each an edit of a piece of syntax where it stands:
 * a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
 * a node is dropped from a path, whose neighbours are joined; one of two conditions is dropped;
-* what an edge is replaced by (`ablate mean`, also as a line of its own) is exchanged;
+* what is put in the place of terms (`ablate mean` of edges, also as a line of its own, and `ablate = mean` in
+  brackets) is exchanged;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
@@ -169,9 +170,8 @@ def _of_claim(
     match statement:
         case s.EdgeClaim(edge=about) | s.PathClaim(path=about) | s.Expect(measurement=about):
             pass
-    compared = (
-        statement.relation if isinstance(statement, s.Expect) and isinstance(statement.relation, s.Against) else None
-    )
+    relation = getattr(statement, "relation", None)
+    compared = relation if isinstance(relation, s.Against) else None
     if not _says_absence(claim):
         larger = compared.other if compared and compared.relation.startswith("<") else about
         yield from _of_subject(larger, outsider, elsewhere, layers)
@@ -189,13 +189,16 @@ def _of_claim(
             yield from _of_comparison(part, about, alone=len(statement.claim) == 1 and not claim.each)
     if isinstance(about, s.Edge) and about.protocol is not None:
         yield from _of_protocol(about.protocol)
+    for option in about.arguments if isinstance(about, s.Measurement) else ():
+        if isinstance(option, s.Option) and option.key.text == "ablate":
+            yield option.value.span, "mean" if str(option.value) == "corrupt" else "corrupt", "ablation changed"
     if statement.where is not None:
         yield statement.where.span, "", "strata dropped"
     if compared is not None:
         swapped = f"{compared.other} {replace(compared, other=cast(s.Measurement, about))}"
         yield about.span.to(compared.span), swapped, "sides swapped"
-        if compared.by is not None and (larger := _tighter(compared.by, True, False)):
-            yield compared.by.span, larger, "difference doubled"
+        if compared.by is not None and (more := _tighter(compared.by, True, False)):
+            yield compared.by.span, more, "difference doubled"
     elif isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 
