@@ -7,7 +7,8 @@ from typing import Literal, cast
 
 from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Test
+from circuitdsl.circuit.criteria import Matters, Test
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.peers import Peers
 from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, PathRequest, Request, Subgraph
 
@@ -26,6 +27,7 @@ class Part:
         label: names the part among others; empty for a claim's only one.
         base: what is taken from the request's numbers, prompt by prompt, so many `times`; None leaves them as they are.
         null: what `matters` compares the effect with; compared with the same run as the request.
+        draws: draws the null anew when it is known which features fire, where it is made of features.
         other: the same patch without its MLPs, for via-MLP edges.
         rival: the patch that `stronger than` names, edges, a path or nodes.
         tests: the part's own; empty for those of the claim.
@@ -37,6 +39,7 @@ class Part:
     request: Request
     base: Base | None = None
     null: tuple[PatchRequest, ...] = ()
+    draws: Nulls | None = None
     other: EdgeRequest | None = None
     rival: PatchRequest | None = None
     tests: tuple[Test, ...] = ()
@@ -59,14 +62,7 @@ class Part:
         """
         if self.peers:
             return (*self.null, *self.peers.drawn, *self.requests)
-        if not self.null:
-            return ()
-        return (*self.null, *(self.requests if self.of_feature else self.requests[1:]))
-
-    @property
-    def of_feature(self) -> bool:
-        """Whether a feature is patched, whose null are features that are changed on as many of the prompts."""
-        return any(node.of for node, _ in getattr(self.request, "writes", ()))
+        return (*self.null, *self.requests[1:]) if self.null else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +116,11 @@ def by_itself(request: Request) -> Part:
     return replace(alone, base=request.under or alone.base)
 
 
-def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = ()) -> Part:
-    """A patch, compared with the run that it patches."""
-    return Part(label, request, "clean" if request.direction == "noise" else "corrupt", null)
+def patched(label: str, request: PatchRequest, claim: Claim | None = None, nulls: Nulls | None = None) -> Part:
+    """A patch, compared with the run that it patches, and with its null where the claim asks for that."""
+    part = Part(label, request, "clean" if request.direction == "noise" else "corrupt")
+    if claim is None or nulls is None or not any(isinstance(test, Matters) for test in claim.tests):
+        return part
+    nodes = {node for node, _ in request.writes}
+    draws = nulls.about(nodes) if all(node.of for node in nodes) else None
+    return replace(part, null=nulls.of_patch(request), draws=draws)

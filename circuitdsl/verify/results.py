@@ -292,7 +292,7 @@ def _hidden(own: Collected, decision: Decision) -> Iterator[str]:
 
 def full(circuit: Circuit, shape: ModelShape, prompts: Mapping[str, Prompts]) -> tuple[MeasurementResult, ...]:
     """All measurements of the whole circuit on every task, by their default protocol; nothing is claimed of them."""
-    whole, nulls = membership(circuit), Nulls(circuit, shape)
+    whole, nulls = membership(circuit), Nulls.of(circuit, shape)
     if not whole.sites or any(site.node.index >= 0 for site in whole.sites):
         return ()
     found = []
