@@ -26,7 +26,7 @@ def shape_of(model: Model | Transformer) -> ModelShape:
 
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
     """The plans of all claims that runs decide, on all their tasks, in the spec's order."""
-    nulls = Nulls(circuit, shape)
+    nulls = Nulls.of(circuit, shape)
     return tuple(claim_plan(claim, task, nulls) for claim, task in on_runs(circuit))
 
 
