@@ -92,23 +92,17 @@ class Ranking:
         lowering = gains.argsort(kind="stable")[: int((gains < 0).sum())]
         if not self.complete:
             return scores
-        known = {point.kept.tobytes(): point.value for point in self.chain}
         found = [(_area([point.value for point in reversed(self.chain)]), scores)]
         for share in BELOW[-1:] if len(ranks) > LARGE else BELOW:
             signed = scores.copy()
             signed[lowering[: int(share * len(lowering))]] *= -1
-            found.append((self._area(signed, known), signed))
+            found.append((self._area(signed), signed))
         return max(found, key=lambda one: one[0])[1]
 
-    def _area(self, scores: Float[Array, " edges"], known: dict[bytes, float]) -> float:
-        """CPR on the prompts of the search; `known` are circuits that have been run."""
-        values = []
-        for share in SHARES[:-1]:
-            kept = self.graph.connected(self.graph.highest(scores, int(share * len(scores))))
-            if (key := kept.tobytes()) not in known:
-                known[key] = self.runs.faithfulness(kept)
-            values.append(known[key])
-        return _area([*values, 1.0])
+    def _area(self, scores: Float[Array, " edges"]) -> float:
+        """CPR on the prompts of the search."""
+        circuits = (self.graph.connected(self.graph.highest(scores, int(share * len(scores)))) for share in SHARES[:-1])
+        return _area([*map(self.runs.faithfulness, circuits), 1.0])
 
 
 def _area(values: Sequence[float]) -> float:
