@@ -211,6 +211,11 @@ class EdgeRequest(_Patched):
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
+    @cached_property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        """What reads them, and where."""
+        return tuple(dict.fromkeys((edge.receiver.node, edge.position) for edge in self.edges))
+
     @property
     def enters(self) -> Entries:
         receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
