@@ -12,7 +12,7 @@ from circuitdsl.circuit.features import dictionary_of
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.plan import ClaimPlan, Part
-from circuitdsl.measurements.requests import EdgeRequest, PatchRequest
+from circuitdsl.measurements.requests import PatchRequest
 from circuitdsl.verify.cache import Memory
 
 
@@ -31,8 +31,8 @@ def matched(plan: ClaimPlan, prompts: Prompts, indices: np.ndarray) -> ClaimPlan
         request = part.request
 
         def alike(node: Node) -> Iterable[int]:
-            named = (*request.writes, *(request.reads if isinstance(request, EdgeRequest) else ()))
-            counts = [_fires_on(prompts, node, place, first) for other, place in named if other == node]
+            places = [place for other, place in (*request.writes, *request.reads) if other == node]
+            counts = [_fires_on(prompts, node, place, first) for place in places]
             enough = np.all([each >= max(1, each[node.index]) for each in counts], axis=0)
             return [int(i) for i in np.flatnonzero(enough)]
 
