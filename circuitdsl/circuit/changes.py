@@ -169,6 +169,22 @@ def beside_its_stream(senders: Collection[Node], sites: Collection[Node]) -> tup
     return None
 
 
+def shared_by_edges(edges: Collection[Edge], sites: Collection[Node]) -> tuple[Node, Node] | None:
+    """Two nodes of some edges that cannot be patched in one run, since they share what they write.
+
+    They are parts of a node that is divided in two ways, or a feature of a stream that something is sent to with a node
+    in that stream which is sent past it: what the feature has taken up would be counted twice.
+    """
+    parts = sorted({edge.receiver.node for edge in edges if edge.receiver.node.is_part})
+    if parts and (twice := divided_twice({*parts, *sites, *(edge.sender for edge in edges)})):
+        return twice
+    for part in [part for part in parts if part.kind == "resid"]:
+        for sender in sorted(edge.sender for edge in edges if edge.receiver.node.stage() > part.stage()):
+            if part.whole.holds(sender) and sender.whole != part.whole:
+                return sender, part
+    return None
+
+
 def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
     """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
     first: dict[Node, Node] = {}

@@ -16,6 +16,7 @@ from circuitdsl.circuit.changes import (
     Patch,
     beside_its_stream,
     overlapping,
+    shared_by_edges,
 )
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Stronger
@@ -93,13 +94,15 @@ def _clash(measurement: Measurement, under: Patch | Both | Intervention) -> str:
     both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
     patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
-    senders = {edge.sender for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges}
+    edges = [edge for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges]
+    senders = {edge.sender for edge in edges}
     read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
     heads = {node.whole: node for node in sites if node.along and node.kind == "head"}
     streams = [node for node in sites if node.along and node.kind == "resid"]
     clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
     clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
-    if shared := clash or overlapping(senders, sites) or beside_its_stream(senders, sites):
+    clash = clash or overlapping(senders, sites) or beside_its_stream(senders, sites)
+    if shared := clash or shared_by_edges(edges, sites):
         return f"{shared[0]} and {shared[1]} cannot be patched together: they share a term"
     flows = any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches)
     past = (node for node in sites if node.of and node.kind == "resid")

@@ -203,7 +203,7 @@ def _arrows_of(drawn: _Drawn, known: Mapping[str, Box], mixed: bool) -> Iterator
     negligible = any(isinstance(test, Negligible) for test in claim.tests)
     for one, other, members in pairs:
         ports = {edge.receiver.port for member in members for edge in member.edges}
-        words = [_way(drawn)] if drawn.path else []
+        words = [f"{drawn.path}, {drawn.step[0]} of {drawn.step[1]}"] if drawn.path else []
         words += [end.but for end in (one, other) if end.but]
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
@@ -222,11 +222,6 @@ def _arrows_of(drawn: _Drawn, known: Mapping[str, Box], mixed: bool) -> Iterator
             path=drawn.path,
             step=drawn.step,
         )
-
-
-def _way(drawn: _Drawn) -> str:
-    """`path 1, 2 of 3`"""
-    return f"{drawn.path}, {drawn.step[0]} of {drawn.step[1]}"
 
 
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:

@@ -178,24 +178,13 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
 def _arrow(placed: PlacedArrow) -> str:
     arrow = placed.arrow
     colour = palette.faded(palette.colour(arrow), palette.opacity(arrow))
-    pen = Pen(
-        stroke=colour,
-        width=max(placed.width, _DOUBLE if arrow.path else 0.0),
-        dash=(7, 5) if arrow.negligible else None,
-    )
-    return group(
-        f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
-        [path(placed.curves, pen), *_hollow(placed), _head(placed, colour)],
-        _story(arrow),
-        edge=_name(arrow),
-        claims=_claims(arrow),
-    )
-
-
-def _hollow(placed: PlacedArrow) -> Iterator[str]:
-    """The arrows of a path are double lines: it is one way, and has one figure."""
-    if placed.arrow.path:
-        yield path(placed.curves, Pen(stroke=palette.PAPER, width=_inside(max(placed.width, _DOUBLE))))
+    wide = max(placed.width, _DOUBLE if arrow.path else 0.0)
+    elements = [path(placed.curves, Pen(stroke=colour, width=wide, dash=(7, 5) if arrow.negligible else None))]
+    if arrow.path:  # the arrows of a path are double lines: it is one way, and has one figure
+        elements.append(path(placed.curves, Pen(stroke=palette.PAPER, width=_inside(wide))))
+    kind = f"edge {arrow.finding.verdict}" if arrow.finding else "edge"
+    elements.append(_head(placed, colour))
+    return group(kind, elements, _story(arrow), edge=_name(arrow), claims=_claims(arrow))
 
 
 def _inside(wide: float) -> float:

@@ -14,9 +14,9 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.changes import overlapping
+from circuitdsl.circuit.changes import overlapping, shared_by_edges
 from circuitdsl.circuit.features import dictionary_of, whole_of
-from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, reads_alone
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
@@ -120,13 +120,13 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
-        if edge.receiver.node.is_part:
+        if edge.receiver.node.is_part and not reads_alone(edge.receiver.node):
             raise PatchError(
                 f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
             )
         if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
             raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
-        if edge.receiver.node.kind == "resid":
+        if edge.receiver.node == edge.receiver.node.whole and edge.receiver.node.kind == "resid":
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
@@ -136,17 +136,22 @@ def check(model: Transformer, experiment: Experiment) -> None:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
-    senders, nodes = {edge.sender for edge in experiment.edges}, {site.node for site in experiment.sites}
-    if shared := overlapping(senders, nodes):
-        raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
+    for arrow in (*experiment.before, experiment.edges):
+        senders = {edge.sender for edge in arrow}
+        nodes = {site.node for site in experiment.sites} if arrow is experiment.edges else set()
+        if shared := overlapping(senders, nodes) or shared_by_edges(arrow, nodes):
+            raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
 
 
 def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
     """Refuse what flows through MLPs past features of a residual stream, which would have to encode it anew."""
     senders = {edge.sender for edge in experiment.edges}
+    sites, readers = {site.node for site in experiment.sites}, {edge.receiver.node for edge in experiment.edges}
     below = min((node.stage(model.parallel) for node in senders), default=0)
-    for node in sorted(senders | {site.node for site in experiment.sites}):
-        if node.of and node.kind == "resid" and (node not in senders or node.stage(model.parallel) > below):
+    above = max((node.stage(model.parallel) for node in readers), default=0)
+    past = {node for node in senders if node.stage(model.parallel) > below} | (sites - senders)
+    for node in sorted(past | {node for node in readers if node.stage(model.parallel) < above}):
+        if node.of and node.kind == "resid":
             raise PatchError(
                 f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured",
                 "patch them directly, or one after the other",

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,16 +22,10 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.nodes import EMBED, Input, Node
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.errors import UsageError
-from circuitdsl.ordinary import Unreadable, read_ordinary
+from circuitdsl.interop.exchange import is_number, read_json, wrong_of
 from circuitdsl.visible import json_text
 
 Array = np.ndarray
-#: bytes of a file that is read: of a model with a million edges
-LARGEST = 2**28
-#: how files of PyTorch begin: a zip archive, or a pickle
-_PICKLED = (b"PK\x03\x04", b"\x80")
-#: no score is so large
-LARGE = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,22 +108,11 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
             score that is no number.
     """
 
-    def wrong(why: str, hint: str | None = None) -> UsageError:
-        return UsageError(f"{path}: {why}", hint=hint)
-
-    try:
-        found = read_ordinary(path, LARGEST)
-    except Unreadable as error:
-        raise wrong(str(error), "give a JSON file that EAP-IG, MIB or circuitdsl has written") from None
-    if found.startswith(_PICKLED):
-        raise wrong(
-            "it is a file of PyTorch, which may run a program when it is read; it was not",
-            "load it with EAP-IG where you trust it, and save it with graph.to_json",
-        )
-    try:
-        given = json.loads(found)
-    except (ValueError, RecursionError) as error:
-        raise wrong(f"it is no JSON: {error}") from None
+    wrong = wrong_of(path)
+    saved = "load it with EAP-IG where you trust it, and save it with graph.to_json"
+    given = read_json(path, "EAP-IG, MIB or circuitdsl", saved)
+    if isinstance(given, dict) and "links" in given:
+        raise wrong("it is an attribution graph, whose nodes are features", "give its dictionaries: --dictionary DIR")
     if not isinstance(given, dict) or not all(isinstance(given.get(key), dict) for key in ("cfg", "nodes", "edges")):
         raise wrong("it needs `cfg`, `nodes` and `edges`, each an object", "graph.to_json of EAP-IG writes such a file")
     graph, width = _graph(given["cfg"], wrong)
@@ -178,7 +160,7 @@ def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:
     if not isinstance(values, dict):
         raise wrong(f"{quoted(name)} needs an object with `score` and `in_graph`")
     score = values.get("score")
-    if score is not None and (type(score) not in (int, float) or not abs(score) < LARGE):
+    if score is not None and not is_number(score):
         raise wrong(f"the score of {quoted(name)} is {quoted(repr(score))}; a score is a finite number")
     return score, values.get("in_graph") is True
 

@@ -12,7 +12,7 @@ from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.offers import Offer, Place
-from circuitdsl.lsp.pieces import Piece, cut
+from circuitdsl.lsp.pieces import cut
 from circuitdsl.lsp.words import KEYWORD_SAYS
 from circuitdsl.measurements import KINDS
 
@@ -44,15 +44,11 @@ def complete(document: Document, row: int, column: int) -> list[Offer]:
     if here and pieces[-1].text.startswith('"') and (string := _STRING.search(typed)):
         return _matching(offers.strings(document, pieces[:-1], string.start() + 1), string[1])
     # a statement goes on in the next row only inside brackets
-    pieces = pieces if here or _is_open(pieces) else []
+    depth = sum((piece.kind in ("LPAR", "LSQB")) - (piece.kind in ("RPAR", "RSQB")) for piece in pieces)
+    pieces = pieces if here or depth > 0 else []
     allowed = expected_after([piece.kind for piece in pieces])
     place = Place(document, row, pieces, allowed, prefix[0], line[:1].isspace())
-    return _matching(_unique(_offers(place)), prefix[0], start)
-
-
-def _is_open(pieces: list[Piece]) -> bool:
-    depth = sum((piece.kind in ("LPAR", "LSQB")) - (piece.kind in ("RPAR", "RSQB")) for piece in pieces)
-    return depth > 0
+    return _matching({offer.text: offer for offer in _offers(place)}.values(), prefix[0], start)
 
 
 def _matching(offers: Iterable[Offer], typed: str, start: int | None = None) -> list[Offer]:
@@ -61,10 +57,6 @@ def _matching(offers: Iterable[Offer], typed: str, start: int | None = None) -> 
         for offer in offers
         if offer.text.startswith(typed) and offer.text != typed
     ]
-
-
-def _unique(offers: Iterable[Offer]) -> Iterable[Offer]:
-    return {offer.text: offer for offer in offers}.values()
 
 
 def _offers(place: Place) -> Iterator[Offer]:

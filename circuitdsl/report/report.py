@@ -16,7 +16,7 @@ from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.behind import Behind, Interval
 from circuitdsl.report.reading import plain, read
 from circuitdsl.tasks.tokens import Token
-from circuitdsl.verdicts import OUTCOMES, VERDICTS, Outcome, Verdict, outcome_of, spoken
+from circuitdsl.verdicts import OUTCOMES, VERDICTS, Outcome, Verdict, outcome_of, spoken, status_of
 from circuitdsl.version import __version__
 from circuitdsl.visible import json_text
 
@@ -449,22 +449,18 @@ def read_reports(path: Path) -> Reports:
     """
     try:
         content = read_named(path, BYTES)
+        if len(content) > BYTES:
+            raise Unreadable(f"it has more than {BYTES / 1e6:.0f} MB")
     except Unreadable as reason:
         raise UsageError(f"cannot read the report {quoted(str(path))}: {reason}") from None
-    if len(content) > BYTES:
-        raise UsageError(f"cannot read the report {quoted(str(path))}: it has more than {BYTES / 1e6:.0f} MB")
     return Reports.from_json(content, str(path))
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
     """Exit status of several reports together. It is never 0 when a run was interrupted."""
     reports = list(reports)
-    found = Counter(claim.outcome for report in reports for claim in report.claims)
-    if found["fails"] or found["unexpected"]:
-        return 1
-    if found["error"] or not found or any(report.interrupted for report in reports):
-        return 3
-    return 1 if found["undecided"] and not allow_undecided else 0
+    found = {claim.outcome for report in reports for claim in report.claims}
+    return status_of(found, allow_undecided, any(report.interrupted for report in reports))
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.formats import View
-from circuitdsl.report.numbers import bracket, figure, interval, of_gap, part, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, part, percent, plain, value
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
@@ -262,7 +262,8 @@ def _member_line(member: MemberResult) -> str:
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
-    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {of_gap(member.effect, member.ci)}"
+    effect = f"{percent(member.effect)} {bracket(member.ci, 'gap') if member.ci else ''}".rstrip()
+    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {effect}"
 
 
 def _matrix(report: Report) -> Table:

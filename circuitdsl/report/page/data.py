@@ -21,6 +21,8 @@ from circuitdsl.report.terminal import extra, footnotes, provenance, task_line, 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LETTERS = np.frombuffer(DIGITS.encode(), np.uint8)
 _STEPS = len(DIGITS) ** 2 - 1
+#: what is said of a claim, and where its record has it
+_OF_CLAIM = {"id": "id", "line": "line", "text": "text", "block": "block", "cite": "citation", "kind": "kind"}
 
 
 def of_report(report: Report, picture: Callable[[Report], str] | None = None) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def of_report(report: Report, picture: Callable[[Report], str] | None = None) ->
             }
             for task in report.tasks
         ],
-        "claims": [_claim(claim) for claim in claims.values()],
+        "claims": [{key: getattr(claim, name) for key, name in _OF_CLAIM.items()} for claim in claims.values()],
         "results": [
             _result(each, order[each.id], tasks.get(each.task or ""), numbers.get((each.id, each.task)), indices)
             for each in report.reached
@@ -78,17 +80,6 @@ def packed(values: Sequence[float] | np.ndarray) -> list[Any]:
     steps = np.rint((given / 2 - low / 2) / ((high / 2 - low / 2) or 1) * _STEPS).astype(int)  # halves stay finite
     letters = np.stack((_LETTERS[steps >> 6], _LETTERS[steps & 63]), -1)
     return [low, high, letters.tobytes().decode()]
-
-
-def _claim(claim: ClaimResult) -> dict[str, Any]:
-    return {
-        "id": claim.id,
-        "line": claim.line,
-        "text": claim.text,
-        "block": claim.block,
-        "cite": claim.citation,
-        "kind": claim.kind,
-    }
 
 
 def _result(
