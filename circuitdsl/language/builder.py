@@ -160,6 +160,9 @@ class Builder(Transformer[Token, Any]):
 
     knockout = measurement
 
+    def against(self, c: list[Child]) -> s.Against:
+        return s.Against(span(c), str(c[0]), c[1], first(c, s.Number), has(c, "TIMES"))
+
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)
 

@@ -79,7 +79,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
     where = {type(header) for header in place.headers}
     unfit = {"embed", "logits", "self"}
     unfit |= set() if s.Compare in where else {"agree"}
-    unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
+    unfit |= {"role"} if place.before in ("EXPECT", "SET", "RELATION") else set()  # it is offered as a measurement
     unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.WhenBoth, s.Intervention} else {"rises", "falls"}
     for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
@@ -137,6 +137,8 @@ def _names(place: Place) -> Iterator[Names]:
         yield offers.circuits
     elif before == "WITH" and first == "REPLACE":
         yield lambda _: (Offer(word, "value", 0) for word in ABLATIONS)
+    elif (first, before) == ("EXPECT", "RELATION"):
+        yield lambda place: (one for one in offers.measurements(place) if one.text == place.pieces[1].text)
     elif before == "ON":
         yield offers.tasks
     elif (first, before) == ("EXPECT", "EXPECT") or (first, before) == ("SET", "SET"):

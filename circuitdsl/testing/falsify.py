@@ -219,7 +219,7 @@ class Probe:
             self.looked(len(self.seen))
             data = self.data(pair)
             one = scored_prompts(self.model, data, self.circuit.metric, max_memory=self.max_memory)
-            here = having(data, [check.measurement for check in self.wanted.checks])
+            here = having(data, self.wanted.requests)
             self.seen[pair.measured] = values_of(one, self.wanted, here)[:, 0] if len(here) else None
         return self.seen[pair.measured]
 
