@@ -104,7 +104,6 @@ class ClaimPlan:
         return tuple(request for part in self.parts for request in part.null_requests)
 
     def tests(self, part: Part) -> tuple[Test, ...]:
-        """What is tested on a part."""
         return part.tests or self.claim.tests
 
 
