@@ -242,6 +242,8 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield f"at {', '.join(places)}"
     if mixed and effect.via_mlps:
         yield "via MLPs"
+    if effect.ablate == "mean":
+        yield "ablate mean"
     if effect.direction == "denoise":
         yield "denoised"
 

@@ -23,7 +23,6 @@ _MOST = 8  # claims in words below the plot
 
 
 def to_svg(drawing: Drawing) -> str:
-    """The drawing as one SVG document."""
     page = lay_out(drawing)
     axis = _AXIS if any(box.kind in ("group", "node") for box in drawing.boxes) else 0.0
     room = max(page.area.width + axis, _LEAST)

@@ -40,6 +40,7 @@ class Scored:
         found: the share of resamples of the prompts in which an edge is one of the circuit; empty where not asked.
         d_model: 0 where it is not known.
         about: where the scores come from.
+        always: the nodes of every circuit, where nodes alone are scored: those that are named without a score (EAP-IG).
     """
 
     graph: WholeGraph
@@ -50,6 +51,7 @@ class Scored:
     d_model: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
     found: Float[Array, " edges"] | tuple[()] = ()
+    always: frozenset[Node] = frozenset()
 
     def top(self, many: int, absolute: bool = False) -> Bool[Array, " edges"]:
         """The edges with the highest scores (the largest, whatever their sign), those on no way taken out.
@@ -63,7 +65,7 @@ class Scored:
         if self.edges_scored:
             return self.graph.highest(np.abs(self.scores) if absolute else self.scores, many)
         ranked = sorted(self.nodes, key=lambda node: -abs(self.nodes[node]) if absolute else -self.nodes[node])
-        return self.graph.between({EMBED, *ranked[:many]})
+        return self.graph.between(self.always.union(ranked[:many]))
 
     @property
     def items(self) -> int:
@@ -128,21 +130,28 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
         scores[numbers[name]], kept[numbers[name]] = score or 0.0, inside
     nodes = dict[Node, float]()
     by_name = {name_of_node(node): node for node in graph.senders}
-    chosen = set[Node]()
+    chosen, always = set[Node](), set[Node]()
     for name, values in given["nodes"].items():
         if name not in by_name and name != "logits":
             raise wrong(f"there is no node {quoted(name)} in {graph}")
         score, inside = _values(name, _without_nan(values), wrong)
-        if name in by_name and score is not None:
-            nodes[by_name[name]] = score
-        if name in by_name and inside:
-            chosen.add(by_name[name])
+        node = by_name.get(name)
+        if node and score is not None:
+            nodes[node] = score
+        elif node:
+            always.add(node)
+        if node and inside:
+            chosen.add(node)
     if not scored and not nodes and not kept.any() and not chosen:
         raise wrong("neither edges nor nodes have a score, and none is in the graph")
     if not given["edges"]:
         kept = graph.between(chosen)
+    if EMBED not in nodes:
+        always.add(EMBED)
+    scored &= bool(scores.any()) or not nodes  # files about nodes may give every edge the score 0
     about = given.get("about")
-    return Scored(graph, scores, kept, nodes, scored, width, about if isinstance(about, dict) else {})
+    known = about if isinstance(about, dict) else {}
+    return Scored(graph, scores, kept, nodes, scored, width, known, always=frozenset(always))
 
 
 def _graph(cfg: Mapping[str, Any], wrong: Any) -> tuple[WholeGraph, int]:
@@ -152,7 +161,9 @@ def _graph(cfg: Mapping[str, Any], wrong: Any) -> tuple[WholeGraph, int]:
     if (3 * heads + 1) * layers * (heads + 1) * layers > 2**28:
         raise wrong(f"{layers} layers of {heads} heads have more edges than are read")
     parallel, width = cfg.get("parallel_attn_mlp", False), cfg.get("d_model", 0)
-    return WholeGraph(layers, heads, parallel is True), width if type(width) is int else 0
+    if type(parallel) is not bool:
+        raise wrong(f"`parallel_attn_mlp` is true or false, not {quoted(repr(parallel))}")
+    return WholeGraph(layers, heads, parallel), width if type(width) is int else 0
 
 
 def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:

@@ -15,7 +15,7 @@ from circuitdsl.lsp.pieces import Piece, cut
 #: what names are, in the words of the protocol
 _OF_NAMES = {
     "circuit": "namespace", "group": "variable", "task": "class", "position": "enumMember", "role": "class",
-    "intervention": "class", "option": "keyword",
+    "intervention": "class", "direction": "variable", "dictionary": "variable", "option": "keyword",
 }  # fmt: skip
 _OF_TOKENS = {
     "STRING": "string", "INT": "number", "SCIENTIFIC": "number", "PERCENT": "number", "MLP": "variable",
@@ -54,9 +54,10 @@ def _of_tokens(document: Document) -> Iterator[Coloured]:
         piece.span[:2] for line in document.lines for piece in parts_of(line.statement) if isinstance(piece, s.Head)
     }
     measured = {
-        line.statement.measurement.name.span
+        piece.name.span
         for line in document.lines
-        if isinstance(line.statement, s.Expect | s.SetAttention)
+        for piece in parts_of(line.statement)
+        if isinstance(piece, s.Measurement)
     }
     lines, _ = cut(document.text)
     for piece in (piece for line in lines for piece in line):

@@ -55,7 +55,7 @@ class EdgeEffect(Kind):
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         single = tuple((member, edge_request((member,), self.patch)) for member in self.members)
         if not claim.each:
-            return ClaimPlan(claim, task, (self.part(claim, nulls),), single)
+            return ClaimPlan(claim, task, (self.compared(claim, nulls),), single)
         return ClaimPlan(claim, task, tuple(_part(str(m), request, claim, nulls) for m, request in single), single)
 
 

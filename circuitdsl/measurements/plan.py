@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Claim
@@ -25,7 +25,7 @@ class Part:
 
     Attributes:
         label: names the part among others; empty for a claim's only one.
-        base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
+        base: what is taken from the request's numbers, prompt by prompt, so many `times`; None leaves them as they are.
         null: what `matters` compares the effect with; compared with the same run as the request.
         draws: draws the null anew when it is known which features fire, where it is made of features.
         other: the same patch without its MLPs, for via-MLP edges.
@@ -45,11 +45,13 @@ class Part:
     tests: tuple[Test, ...] = ()
     peers: Peers | None = None
     called: str = ""
+    times: float = 1.0
 
     @property
     def requests(self) -> tuple[Request, ...]:
         """What must be measured for it, its null apart."""
-        others = (self.base, self.other, self.rival)
+        condition = self.request.under if self.request.effect else None  # what two knock-outs under it start from
+        others = (self.base, self.other, self.rival, condition)
         return (self.request, *(other for other in others if isinstance(other, Request)))
 
     @property
@@ -102,8 +104,15 @@ class ClaimPlan:
         return tuple(request for part in self.parts for request in part.null_requests)
 
     def tests(self, part: Part) -> tuple[Test, ...]:
-        """What is tested on a part."""
         return part.tests or self.claim.tests
+
+
+def by_itself(request: Request) -> Part:
+    """A figure of a comparison without the other; a patch, compared with the run that it patches."""
+    if not request.effect:
+        return Part("", request)
+    alone = patched("", cast(PatchRequest, request))
+    return replace(alone, base=request.under or alone.base)
 
 
 def patched(label: str, request: PatchRequest, claim: Claim | None = None, nulls: Nulls | None = None) -> Part:

@@ -355,7 +355,6 @@ PatchRequest = EdgeRequest | PathRequest | NodeRequest
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
-    """The terms that a patch replaces."""
     return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
@@ -479,7 +478,6 @@ def _places_of(sites: frozenset[Site], edges: frozenset[Edge]) -> Positions:
 
 
 def figure_of(metric: Metric) -> Figure:
-    """What the numbers of a metric are."""
     shape = METRICS[metric.name.removeprefix(CHANCE)]
     scale = metric if inf in shape.range or -inf in shape.range else None
     return Figure(str(metric), shape.shown, *shape.range, shape.hits, scale)

@@ -117,6 +117,19 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True)
+class FigurePair:
+    """Two figures that a claim compares, on the same prompts; the second one so many `times`.
+
+    `part` names the pair or the check that compares them, where a claim has several.
+    """
+
+    first: Detail
+    second: Detail
+    times: float = 1.0
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MeasurementResult:
     """A measurement of the whole circuit about which the spec claims nothing. `reason` says why there is no figure.
 
@@ -139,7 +152,8 @@ class ClaimResult:
 
     Attributes:
         cause: of an error: the reason in a few words, without its numbers.
-        against: of `stronger than`: the edge, path or knock-out that the claim's own is compared with.
+        against: the figure that the claim's own is compared with, or of `stronger than` the edge, path or knock-out.
+        comparisons: both figures of every such comparison.
         lone_nodes: whether the claim names a head or an MLP itself, not only groups.
         counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
         block, block_line: the header of the block that the claim stands in, and its line.
@@ -165,6 +179,7 @@ class ClaimResult:
     block: str | None = None
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
+    comparisons: tuple[FigurePair, ...] = ()
     kept: dict[str, float] | None = None
     cause: str = ""
     against: str = ""

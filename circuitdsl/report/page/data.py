@@ -14,7 +14,7 @@ import numpy as np
 
 from circuitdsl.report.behind import Behind, ClaimNumbers, ShownPrompt
 from circuitdsl.report.numbers import figure, interval, part, value
-from circuitdsl.report.report import ClaimResult, Measured, MeasurementResult, MemberResult, Report
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MeasurementResult, MemberResult, Report
 from circuitdsl.report.terminal import extra, footnotes, provenance, task_line, task_remarks, whole_protocol
 
 #: a number has two of these digits
@@ -99,15 +99,17 @@ def _result(
         "notes": [*filter(None, protocol), *claim.notes],
         **(_measured(found) if found else {}),
         "members": [_member(each) for each in claim.members] if len(claim.members) > 1 else [],
-        "details": [
-            {"name": each.name, "fig": value(Measured("", each.value, None, 0, each.unit)), "v": each.verdict}
-            | _range(each.value, each.ci, each.unit)
-            for each in claim.details
-        ],
+        "details": [_detail(each) for each in claim.details],
+        "compared": [_detail(each) for both in claim.comparisons for each in (both.first, both.second)],
         "example": claim.counterexample and {str(k): str(v) for k, v in claim.counterexample.items()},
         "behind": _numbers(numbers, indices) if numbers and numbers.values else None,
     }
     return {key: each for key, each in shown.items() if each not in (None, "", [])}
+
+
+def _detail(found: Detail) -> dict[str, Any]:
+    shown = value(Measured("", found.value, None, 0, found.unit))
+    return {"name": found.name, "fig": shown, "v": found.verdict} | _range(found.value, found.ci, found.unit)
 
 
 def _measured(found: Measured) -> dict[str, Any]:
