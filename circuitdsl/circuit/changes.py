@@ -178,10 +178,10 @@ def shared_by_edges(edges: Collection[Edge], sites: Collection[Node]) -> tuple[N
     parts = sorted({edge.receiver.node for edge in edges if edge.receiver.node.is_part})
     if parts and (twice := divided_twice({*parts, *sites, *(edge.sender for edge in edges)})):
         return twice
-    for part in [part for part in parts if part.kind == "resid"]:
-        for sender in sorted(edge.sender for edge in edges if edge.receiver.node.stage() > part.stage()):
-            if part.whole.holds(sender) and sender.whole != part.whole:
-                return sender, part
+    for part in {part.whole: part for part in parts if part.kind == "resid"}.values():
+        past = {edge.sender for edge in edges if edge.receiver.node.stage() > part.stage()}
+        if held := [node for node in past if part.whole.holds(node) and node.whole != part.whole]:
+            return min(held), part
     return None
 
 
@@ -261,6 +261,14 @@ class Intervention:
                 case Replace(sites=sites):
                     found += [site.position for site in sites]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def nodes(self) -> frozenset[Node]:
+        """The nodes that its verbs change."""
+        verbs = (verb for verb in self.verbs if not isinstance(verb, Replace))
+        replaced = (site.node for verb in self.verbs if isinstance(verb, Replace) for site in verb.sites)
+        named = (verb.heads if isinstance(verb, SetAttention) else verb.nodes for verb in verbs)
+        return frozenset(replaced).union(*named)
 
     @property
     def means(self) -> bool:
