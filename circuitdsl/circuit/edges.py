@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import cast
 
-from circuitdsl.circuit.changes import EdgePatch, Member, beside_its_stream, overlapping
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
@@ -23,6 +23,7 @@ from circuitdsl.circuit.nodes import (
     Position,
     Positions,
 )
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
@@ -82,10 +83,8 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    senders = {member.sender for member in members}
-    if shared := overlapping(senders, ()) or beside_its_stream(senders, ()):
-        message = f"{shared[0]} and {shared[1]} cannot be sent together: they share a term"
-        scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
+    if message := clash({member.sender for member in members}):
+        scope.sink.error("E051", message, edge.sender.span, REMEDY)
         return None
     if edge.protocol is not None and edge.protocol.via_mlps is not None:
         via_mlps = edge.protocol.via_mlps

@@ -14,9 +14,9 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.changes import overlapping
 from circuitdsl.circuit.features import dictionary_of, whole_of
 from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
@@ -130,27 +130,13 @@ def check(model: Transformer, experiment: Experiment) -> None:
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
-    if experiment.via_mlps:
-        _check_flow_of_features(model, experiment)
     for site in experiment.sites:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
     senders, nodes = {edge.sender for edge in experiment.edges}, {site.node for site in experiment.sites}
-    if shared := overlapping(senders, nodes):
-        raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
-
-
-def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
-    """Refuse what flows through MLPs past features of a residual stream, which would have to encode it anew."""
-    senders = {edge.sender for edge in experiment.edges}
-    below = min((node.stage(model.parallel) for node in senders), default=0)
-    for node in sorted(senders | {site.node for site in experiment.sites}):
-        if node.of and node.kind == "resid" and (node not in senders or node.stage(model.parallel) > below):
-            raise PatchError(
-                f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured",
-                "patch them directly, or one after the other",
-            )
+    if message := clash(senders, nodes, via_mlps=experiment.via_mlps):
+        raise PatchError(message, REMEDY)
 
 
 def check_feature(model: Transformer, node: Node) -> None:

@@ -1,0 +1,99 @@
+"""What is not patched in one run, since some of what is written would count twice: every rule, with its sentence.
+
+A rule looks at the nodes whose terms are sent, at those that are knocked out, and at those whose terms are read
+meanwhile. What is knocked out may stand beside parts of a later stream: their encoder reads what stands there then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from circuitdsl.circuit.nodes import Node
+
+#: what helps against each of them
+REMEDY = "patch them in claims of their own"
+
+
+@dataclass(frozen=True)
+class Together:
+    """What is patched in one run.
+
+    Attributes:
+        senders: of all edges.
+        sites: all nodes that are knocked out.
+        read: nodes whose terms are read in that run.
+        via_mlps: the senders' changes go through MLPs as well.
+    """
+
+    senders: frozenset[Node]
+    sites: frozenset[Node]
+    read: frozenset[Node]
+    via_mlps: bool
+
+    @cached_property
+    def every(self) -> list[Node]:
+        """All that is patched, in order."""
+        return sorted(self.senders | self.sites)
+
+
+def _divided_twice(run: Together) -> Iterator[str]:
+    """Parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
+    first: dict[Node, Node] = {}
+    for part in run.every:
+        if part.is_part and first.setdefault(part.whole, part).overlaps(part):
+            yield _not_both(first[part.whole], part, f"parts of {part.whole}, which is divided in two ways")
+
+
+def _head_along(run: Together) -> Iterator[str]:
+    """The part of a head along a direction is replaced in what its layer writes, not in the head's own value."""
+    for part in run.every:
+        if part.along and part.kind == "head" and part in run.sites:
+            for sent in {part, part.whole} & run.senders:
+                yield _not_both(part, sent, f"what {part.whole} writes would be sent as it was before")
+
+
+def _in_its_stream(run: Together) -> Iterator[str]:
+    """A node that is sent, and a part of a stream in which it is."""
+    for part in run.every:
+        for sent in sorted(run.senders) if part.is_part else ():
+            if part.whole.holds(sent) and sent.whole != part.whole:
+                yield _not_both(sent, part, f"what the first writes is in {part.whole}")
+
+
+def _read_while_replaced(run: Together) -> Iterator[str]:
+    """What a node writes is not known where parts of it, or of what it is in, are replaced along a direction."""
+    for part in sorted(run.sites):
+        for node in sorted(run.read) if part.along else ():
+            if part.whole.holds(node) or (part.kind == "head" and part.whole == node.whole):
+                yield f"what {node} writes is not read while {part} is replaced"
+
+
+def _past_features(run: Together) -> Iterator[str]:
+    """What goes through MLPs past features of a stream would have to encode it anew."""
+    streams = [node for node in run.sites if node.kind == "resid" and not node.is_part]
+    for node in run.every if run.via_mlps else ():
+        if node.of and node.kind == "resid" and (node in run.sites or any(map(node.whole.holds, streams))):
+            yield f"edges via MLPs past {node}, a feature of the residual stream, are not measured beside knock-outs"
+
+
+RULES: tuple[Callable[[Together], Iterator[str]], ...] = (
+    _divided_twice,
+    _head_along,
+    _in_its_stream,
+    _read_while_replaced,
+    _past_features,
+)
+
+
+def clash(
+    senders: Collection[Node], sites: Collection[Node] = (), read: Collection[Node] = (), via_mlps: bool = False
+) -> str:
+    """Why some patches are not made in one run; empty where they can be (see `Together`)."""
+    run = Together(frozenset(senders), frozenset(sites), frozenset(read), via_mlps)
+    return next((said for rule in RULES for said in rule(run)), "")
+
+
+def _not_both(one: Node, other: Node, why: str) -> str:
+    return f"{one} and {other} cannot be patched together: {why}"
