@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rates_populations import Array, Population
-from circuitdsl.circuit.criteria import Moves, Negligible, Signed, Stronger, Test, Within
+from circuitdsl.circuit.criteria import Exceeds, Moves, Negligible, Signed, Stronger, Test, Within
 from circuitdsl.verdict.decide import _judge
 from circuitdsl.verdict.families import Levels, family_levels
 from circuitdsl.verdict.means import pair
@@ -206,6 +206,11 @@ def on_values(p: Population, v: int) -> list[Claim]:
         move = (Moves("falls" if by < 0 else "rises", abs(by), ""),)
         found.append(Claim("falls by, rises by", name, move, lambda i, s: [moved(p, y - other, other, i, s)]))
         found += _shares(p, name, y)
+        if 0.01 < p.truth(other) < true:
+            times = true / p.truth(other)
+            exceeds, d = (Exceeds("delta", 0.0, None, "", True, times),), y - times * other
+            more = Claim("> by times", name, exceeds, lambda i, s: [Sample(s, d=d[i], range=(0.0, times), size=p.gap)])
+            found.append(more)
     return found
 
 

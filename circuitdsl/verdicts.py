@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 Verdict = Literal["holds", "fails", "undecided", "error"]
@@ -25,6 +26,15 @@ def outcome_of(verdict: Verdict, expected_to_fail: bool) -> Outcome:
     if not expected_to_fail or verdict == "error":
         return verdict
     return "unexpected" if verdict == "holds" else "expected"
+
+
+def status_of(outcomes: Collection[str], allow_undecided: bool, interrupted: bool = False) -> int:
+    """The exit status where claims came to these outcomes: 0 as the spec says, 1 not so, 3 some were not measured."""
+    if "fails" in outcomes or "unexpected" in outcomes:
+        return 1
+    if "error" in outcomes or not outcomes or interrupted:
+        return 3
+    return 1 if "undecided" in outcomes and not allow_undecided else 0
 
 
 def spoken(outcome: str) -> str:

@@ -9,29 +9,40 @@ from typing import Any
 from circuitdsl.api import Spec, load
 from circuitdsl.diagram import draw, to_svg
 from circuitdsl.errors import UserError
+from circuitdsl.report.again import Again, read_again
 from circuitdsl.report.formats import View
 from circuitdsl.report.page.build import page
 from circuitdsl.report.report import Report, Reports
 
 
-def pictures(specs: Iterable[Spec]) -> Callable[[Report], str]:
-    """What draws the circuit of a report on one of these specs; of another it gives an empty text."""
+def pictures(specs: Iterable[Spec], again: Again | None = None) -> Callable[[Report], str]:
+    """What draws the circuit of a report on one of these specs; of another it gives an empty text.
+
+    Args:
+        again: in what share of resamples parts are found, which is drawn as how opaque they are.
+    """
     circuits = [circuit for spec in specs for circuit in spec.circuits]
 
     def picture(report: Report) -> str:
         own = (c for c in circuits if c.name == report.spec.circuit and report.spec.says_what(c))
         circuit = next(own, None)
-        return to_svg(draw(circuit, report)) if circuit else ""
+        return to_svg(draw(circuit, report, again)) if circuit else ""
 
     return picture
 
 
-def page_of(reports: Reports, specs: Iterable[Spec] | None = None, folder: Path | None = None, live: int = 0) -> str:
-    """The page of some reports; arguments as for `at_hand` and `report.page.build.page`."""
-    return page(reports, _view(reports, specs, folder), live)
+def page_of(
+    reports: Reports,
+    specs: Iterable[Spec] | None = None,
+    folder: Path | None = None,
+    live: int = 0,
+    again: Again | None = None,
+) -> str:
+    """The page of some reports; arguments as for `pictures`, `at_hand` and `report.page.build.page`."""
+    return page(reports, _view(reports, specs, folder, again), live)
 
 
-def view(report: Report | Reports, specs: Iterable[Spec] | None = None) -> Any:
+def view(report: Report | Reports, specs: Iterable[Spec] | None = None, found: Path | str | None = None) -> Any:
     """A widget that shows a report in a notebook as `verify --format html` does in a browser.
 
     Numbers on prompts are in it where the report was made with `behind=True`. Without the package `anywidget`
@@ -39,13 +50,14 @@ def view(report: Report | Reports, specs: Iterable[Spec] | None = None) -> Any:
 
     Args:
         specs: those that were verified; by default those that lie where the reports say.
+        found: a file of `discover --found`: what few resamples find is drawn faint.
     """
     reports = report if isinstance(report, Reports) else Reports([report])
     try:
         from circuitdsl.report.page.widget import widget
     except ImportError:
         return report
-    return widget(reports, _view(reports, specs, None).picture)
+    return widget(reports, _view(reports, specs, again=read_again(Path(found)) if found else None).picture)
 
 
 def at_hand(reports: Iterable[Report], folder: Path | None = None) -> Iterator[Spec]:
@@ -73,7 +85,9 @@ def _same(path: Path, report: Report) -> Spec | None:
     return spec if (report.spec.meaning or report.spec.sha256) and any(own) else None
 
 
-def _view(reports: Reports, specs: Iterable[Spec] | None, folder: Path | None) -> View:
+def _view(
+    reports: Reports, specs: Iterable[Spec] | None, folder: Path | None = None, again: Again | None = None
+) -> View:
     from rich.console import Console
 
-    return View(Console, picture=pictures(at_hand(reports, folder) if specs is None else specs))
+    return View(Console, picture=pictures(at_hand(reports, folder) if specs is None else specs, again))

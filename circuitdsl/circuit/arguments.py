@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from circuitdsl.circuit.bounds import moves, within
+from circuitdsl.circuit.bounds import against, moves, within
 from circuitdsl.circuit.criteria import Test
 from circuitdsl.circuit.edges import is_before
 from circuitdsl.circuit.expressions import Kind, evaluate
@@ -175,6 +175,8 @@ def value_test(scope: Scope, expect: s.Expect, unit: Unit, low: float | None, hi
         message = f"nothing is expected of {name}"
         scope.sink.error("E083", message, expect.measurement.span, "add a relation such as >= …")
         return None
+    if isinstance(expect.relation, s.Against):
+        return against(scope, expect.relation, unit, "delta", name, low, high)
     return within(scope, expect.relation, unit, "value", name, low, high)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from circuitdsl.circuit.changes import EdgePatch, NodePatch, Patch, PathPatch
-from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
+from circuitdsl.circuit.criteria import Exceeds, Matters, Moves, Negligible, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.nodes import Direction
 from circuitdsl.circuit.path_arrows import resolve_path
@@ -73,11 +73,7 @@ def _stronger(
     """What a claim is compared with: other edges, another path or another knock-out, so many times."""
     other, times = part.other, 1.0
     if part.times is not None:
-        found = read(scope, part.times, "plain", "a factor")
-        if found is not None and not found > 0:
-            message = f"{part.times.text} times: the size of a change is never below 0, so that this compares nothing"
-            scope.sink.error("E081", message, part.times.span, "write a factor above 0, such as: by 2 times")
-            found = None
+        found = factor(scope, part.times)
         if found is None:
             return None
         times = found
@@ -151,6 +147,12 @@ def effect_tests(
         )
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
+    if isinstance(expect.relation, s.Against):
+        by, shares = expect.relation.by, delta_unit(scope) == "points"
+        delta = by is None or (shares and by.unit == "points")
+        unit: Unit = "effect" if not delta else delta_unit(scope)
+        found = against(scope, expect.relation, unit, "delta" if delta else "effect", expect.measurement.name.text)
+        return None if found is None else (found,)
     numbers = [part for part in s.walk(expect.relation) if isinstance(part, s.Number)]
     units, plain = {number.unit for number in numbers}, delta_unit(scope) == "plain"
     bare = next((number for number in numbers if plain and units == {""} and number.value), None)
@@ -167,6 +169,50 @@ def effect_tests(
     name: Quantity = "delta" if delta else "effect"
     test = within(scope, expect.relation, delta_unit(scope) if delta else "effect", name, name)
     return None if test is None else (test,)
+
+
+def against(
+    scope: Scope,
+    relation: s.Against,
+    unit: Unit,
+    quantity: Quantity,
+    name: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> Exceeds | None:
+    """`> FIGURE by 30 points`, `< FIGURE by 2 times`: the difference of two figures of `name`, without the other one.
+
+    It is None where the relation is wrong, after a diagnostic was emitted. A figure that can be below 0 is not compared
+    by a factor: twice as little is not more.
+    """
+    number, above = relation.by, relation.relation.startswith(">")
+    by, times = 0.0, 1.0
+    if number is not None and relation.times:
+        if low is None or low < 0:
+            message = f"{name} can be below 0, where a larger number is no larger figure: 'times' says nothing of it"
+            scope.sink.error("E081", message, number.span, "give a difference, such as: by …")
+            return None
+        found = factor(scope, number)
+        times = 1.0 if found is None else found if above else 1 / found
+    elif number is not None:
+        span = None if low is None or high is None else high - low
+        difference: Unit = "plain" if unit == "plain" else "effect" if unit == "effect" else "points"
+        found = read(scope, number, difference, f"a difference of {name}", 0, span)
+        by = 0.0 if found is None else found
+    if number is not None and found is None:
+        return None
+    least, most = (by, None) if above else (None, 0.0 - by)
+    return Exceeds(quantity, least, most, str(relation), "=" not in relation.relation, times)
+
+
+def factor(scope: Scope, number: s.Number) -> float | None:
+    """How many times as large one size is claimed to be as another."""
+    found = read(scope, number, "plain", "a factor")
+    if found is None or found > 0:
+        return found
+    message = f"{number.text} times: no size is below 0, so that this compares nothing"
+    scope.sink.error("E081", message, number.span, "write a factor above 0, such as: by 2 times")
+    return None
 
 
 def delta_unit(scope: Scope) -> Unit:
@@ -214,6 +260,9 @@ def within(
         case s.Change(direction=word):
             where = "in a 'when' or 'intervention' block, where there is something to compare with"
             scope.sink.error("E083", f"'{word}' stands only {where}", relation.span)
+            return None
+        case s.Against():
+            scope.sink.error("E083", f"{name} is compared with numbers, not with another figure", relation.span)
             return None
         case _:
             scope.sink.error("E083", "'agree' is said of roles only", relation.span)
@@ -288,7 +337,8 @@ def _limits(unit: Unit, low: float | None, high: float | None) -> str:
     """`lies between 0% and 100%`, `is never below 0`"""
 
     def show(value: float) -> str:
-        return f"{value * 100:g}%" if unit in ("share", "share difference") else f"{value:g}"
+        sign = "%" if unit in ("share", "share difference") else " points" if unit == "points" else ""
+        return f"{value * 100:g}{sign}" if sign else f"{value:g}"
 
     if low is not None and high is not None:
         return f"lies between {show(low)} and {show(high)}"

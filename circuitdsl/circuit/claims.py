@@ -186,10 +186,14 @@ class Circuit:
         return made
 
     def own_edges(self) -> Iterator[Edge]:
-        """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`."""
+        """The edges of the circuit: those of every claim on an edge or a path that is not `negligible`.
+
+        Edges into a part of a node are none of it: what else the node writes reads the same.
+        """
         for claim, member in self.edges():
             negligible = any(isinstance(test, Negligible) for test in claim.tests)
-            if claim.kind in ("edge", "path") and _is_member(member.sender) and not negligible:
+            whole = _is_member(member.sender) and not member.receiver.is_part
+            if claim.kind in ("edge", "path") and whole and not negligible:
                 yield from member.edges
 
     def edges(self) -> Iterator[tuple[Claim, Member]]:
@@ -236,7 +240,7 @@ def membership(circuit: Circuit) -> Membership:
     control = {node for group in circuit.groups if group.outside for node in group.nodes} - {s.node for s in sites}
     sites |= {site for edge in edges for site in _ends(edge) if _writes(site.node) and site.node not in control}
     sites -= {site for site in sites if site.node.is_part and Site(site.node.whole, site.position) in sites}
-    ends = (node for _, member in circuit.edges() for node in (member.sender, member.receiver))
+    ends = {node for _, each in circuit.edges() if not each.receiver.is_part for node in (each.sender, each.receiver)}
     named = [*(node for group in circuit.groups for node in group.nodes), *ends]
     mlps = any(node.kind == "mlp" and _is_member(node) for node in named)
     return Membership(frozenset(sites), edges, mlps, {name: members for name, members in groups.items() if members})

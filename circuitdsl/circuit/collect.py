@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
@@ -9,7 +10,7 @@ from typing import cast
 from circuitdsl.circuit.arguments import sites_of
 from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
-from circuitdsl.circuit.criteria import Stronger
+from circuitdsl.circuit.criteria import Exceeds, Stronger
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
@@ -30,6 +31,8 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
         message = f"{name.text} is not measured under a condition"
         help = f"under one can stand: {listing(kinds.that(lambda kind: kind.under_condition))}"
         scope.sink.error("E087", message, name.span, help)
+    elif kind is not None and isinstance(expect.relation, s.Against):
+        return _compared(scope, kind, expect, expect.relation)
     elif kind is not None:
         return kind.resolve(scope, expect)
     elif name.text in METRICS:
@@ -39,6 +42,39 @@ def resolve_expect(scope: Scope, expect: s.Expect) -> Expected | None:
         scope.sink.error("E048", f"{name.text} is not measured on its own", name.span, instead)
     else:
         scope.sink.unknown("E048", "measurement", name.text, name.span, scope.words)
+    return None
+
+
+def _compared(scope: Scope, kind: type[Measurement], expect: s.Expect, relation: s.Against) -> Expected | None:
+    """A figure and the other one that it is compared with, prompt by prompt: two of one word."""
+    word, other = expect.measurement.name, relation.other
+    if kind.not_compared:
+        message = f"{word.text} is not compared with another figure: {kind.not_compared}"
+        scope.sink.error("E083", message, relation.span)
+        return None
+    if other.name.text != word.text:
+        message = f"{word.text} is compared with a number, or with another {word.text}, not with {other.name.text}"
+        scope.sink.error("E083", message, other.span)
+        return None
+    expected = kind.resolve(scope, expect)
+    # what stands in for the terms is the same on both sides, unless the other one says so
+    own, given = (
+        tuple(each for each in side.arguments if isinstance(each, s.Option) and each.key.text == "ablate")
+        for side in (expect.measurement, other)
+    )
+    other = replace(other, arguments=(*other.arguments, *(() if given else own)))
+    nothing = s.Compared(relation.span, ">", s.Number(relation.span, 0.0, "", "0"))
+    found = kind.resolve(scope, replace(expect, measurement=other, relation=nothing))
+    if expected is None or found is None:
+        return None
+    (mine, (test,)), (theirs, _) = expected, found
+    if mine.subject == theirs.subject:
+        message = f"both sides are the same {word.text}: no figure is larger than itself"
+        scope.sink.error("E086", message, relation.span)
+    elif isinstance(test, Exceeds):
+        itself = "".join(map(str, scope.itself or ())) or "self"
+        names = [re.sub(r"\bself\b", itself, str(each)) for each in (expect.measurement, relation.other)]
+        return mine, (replace(test, other=theirs, names=(names[0], names[1])),)
     return None
 
 
@@ -85,9 +121,9 @@ def _clash(measurement: Measurement, under: Patch | Both | Intervention) -> str:
     both = (under.nodes, under.edges) if isinstance(under, Both) else (under,)
     patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
-    senders = {edge.sender for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges}
+    edges = [edge for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges]
     read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
-    return clash(senders, sites, read, any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches))
+    return clash(edges, sites, read, any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches))
 
 
 class Claims:
@@ -163,7 +199,8 @@ class Claims:
         if under is not None and (message := _clash(measurement, under.effect)):
             scope.sink.error("E087", message, getattr(statement, "measurement", statement).span, REMEDY)
             return
-        named = [*measurement.positions, *[p for t in tests if isinstance(t, Stronger) for p in t.patch.positions]]
+        others = [t.patch if isinstance(t, Stronger) else t.other for t in tests if isinstance(t, Stronger | Exceeds)]
+        named = [*measurement.positions, *[position for other in others if other for position in other.positions]]
         positions = tuple(dict.fromkeys((*named, *(under.effect.positions if under else ()))))
         tasks = measurement.tasks(scope, self.tasks, statement, positions) if measurement.needs_task else ()
         each = bool(getattr(statement, "each", False))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from circuitdsl.circuit.changes import Patch
+
+if TYPE_CHECKING:
+    from circuitdsl.circuit.measurement import Measurement
 
 #: a share of the gap, a difference in the metric's unit, or a figure that is measured as it is
 Quantity = Literal["effect", "delta", "value"]
@@ -73,6 +76,18 @@ class Within(_Bounded):
     high: float | None
     text: str = field(compare=False)
     strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeds(Within):
+    """Bounds on the difference of two figures, prompt by prompt: the claim's own less `times` the other.
+
+    `other`, and `names` of both as written, are filled in once it is resolved.
+    """
+
+    times: float = 1.0
+    other: Measurement | None = None
+    names: tuple[str, str] = field(default=("", ""), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

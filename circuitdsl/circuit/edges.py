@@ -11,6 +11,7 @@ from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
+    ERROR,
     EVERYWHERE,
     LOGITS,
     QKV,
@@ -22,6 +23,7 @@ from circuitdsl.circuit.nodes import (
     Port,
     Position,
     Positions,
+    reads_alone,
 )
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
@@ -83,7 +85,7 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    if message := clash({member.sender for member in members}):
+    if message := clash([each for member in members for each in member.edges]):
         scope.sink.error("E051", message, edge.sender.span, REMEDY)
         return None
     if edge.protocol is not None and edge.protocol.via_mlps is not None:
@@ -184,12 +186,14 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         have = "has" if len(without) == 1 else "have"
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
         error("E071", message, edge.receiver.span)
-    elif part := next((node for node in ends.receivers if node.is_part), None):
+    elif part := next((node for node in ends.receivers if node.is_part and not reads_alone(node)), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
+        if part.index == ERROR:
+            message = f"{part} is what the features leave of the run as it is: it reads nothing"
         whole = {"head": "the whole head: ", "mlp": "the whole MLP: "}.get(part.kind)
         help = f"the receiver is {whole}{part.whole}" if whole else None
         error("E070", message, edge.receiver.span, help)
-    elif stream := next((node for node in ends.receivers if node.kind == "resid"), None):
+    elif stream := next((node for node in ends.receivers if node.kind == "resid" and not node.is_part), None):
         message = f"{stream} is a sum of what is written before: it reads nothing, so nothing is sent to it"
         error("E070", message, edge.receiver.span, f"to replace what it is, write: expect knockout({stream} at …)")
     elif EMBED in ends.receivers:

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from circuitdsl.circuit.changes import EdgePatch
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Matters, Moves, Negligible, Signed, Test, Within
+from circuitdsl.circuit.criteria import Exceeds, Matters, Moves, Negligible, Signed, Test, Within
 from circuitdsl.circuit.measurement import Kinds
 from circuitdsl.circuit.shapes import TaskShape
 from circuitdsl.circuit.vocabulary import METRICS
@@ -90,7 +90,8 @@ def _subjects(claims: Iterable[Claim]) -> Iterator[Subject]:
     numbers: dict[Hashable, int] = {}
     for claim in claims:
         measured, patch = claim.measurement, claim.measurement.patch
-        about = _ABOUT(claim)
+        others = ((test.other.subject, test.times) for test in claim.tests if isinstance(test, Exceeds) and test.other)
+        about = (*_ABOUT(claim), *others)
         whole = (numbers.setdefault(measured.subject, len(numbers)), claim.each, *about)
         pairs: list[Hashable] = [whole]
         if claim.each and isinstance(patch, EdgePatch) and len(patch.members) <= MAX_PAIRS:

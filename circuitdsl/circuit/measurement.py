@@ -41,6 +41,7 @@ class Measurement:
         instead_of_chance: for figures that are not said to be `above chance`, what to write.
         under_condition: whether it may stand in a `when` block or below an intervention.
         not_on_changed_model: why it cannot stand below an intervention, and what to write; empty where it can.
+        not_compared: why its figure is not compared with another of its kind; empty where it can be.
         per_prompt: whether it has a value on a single prompt, so that a property may be about it.
         signed: whether its figure is an effect or a difference, which has a sign.
         level: whether its figure is a level of behaviour, for which 0 does not mean that something is absent.
@@ -60,6 +61,7 @@ class Measurement:
     instead_of_chance: ClassVar[Mapping[str, str]] = {}
     under_condition: ClassVar[bool] = False
     not_on_changed_model: ClassVar[tuple[str, str] | None] = None
+    not_compared: ClassVar[str] = ""
     per_prompt: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     level: ClassVar[bool] = False

@@ -92,12 +92,13 @@ class Node(NamedTuple):
     def stage(self, parallel: bool = False) -> float:
         """Order along the residual stream: a node may only send to nodes of a later stage.
 
-        An MLP comes after the heads of its layer, or beside them in parallel-attention models.
+        An MLP comes after the heads of its layer, or beside them in parallel-attention models. A residual stream, which
+        holds what the MLP below has written, stands between that and the heads that read it.
         """
         if self.kind in ("head", "mlp"):
             return 2 * self.layer + (self.kind == "mlp" and not parallel)
         if self.kind == "resid":
-            return 2 * self.layer - 1
+            return 2 * self.layer - 0.5
         return -1 if self.kind == "embed" else float("inf")
 
     @property
@@ -109,6 +110,11 @@ class Node(NamedTuple):
         """Whether it is a residual stream in which another node's term is: one that is written before its layer."""
         whole = self.kind == "resid" and not self.is_part
         return whole and self != other and other.kind != "logits" and other.known_after < self.layer
+
+
+def reads_alone(node: Node) -> bool:
+    """Whether a part of a node has an input of its own: neurons and features are computed from what they read."""
+    return node.kind in ("mlp", "resid") and node.is_part and node.along is None and node.index != ERROR
 
 
 #: the index of what the features of a dictionary leave

@@ -1,6 +1,6 @@
 """What is not patched in one run, since some of what is written would count twice: every rule, with its sentence.
 
-A rule looks at the nodes whose terms are sent, at those that are knocked out, and at those whose terms are read
+A rule looks at the edges that are patched, at the nodes that are knocked out, and at those whose terms are read
 meanwhile. What is knocked out may stand beside parts of a later stream: their encoder reads what stands there then.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Edge, Node
 
 #: what helps against each of them
 REMEDY = "patch them in claims of their own"
@@ -21,27 +21,36 @@ class Together:
     """What is patched in one run.
 
     Attributes:
-        senders: of all edges.
+        edges: whose senders' terms are exchanged.
         sites: all nodes that are knocked out.
         read: nodes whose terms are read in that run.
         via_mlps: the senders' changes go through MLPs as well.
     """
 
-    senders: frozenset[Node]
+    edges: frozenset[Edge]
     sites: frozenset[Node]
     read: frozenset[Node]
     via_mlps: bool
 
     @cached_property
+    def senders(self) -> frozenset[Node]:
+        return frozenset(edge.sender for edge in self.edges)
+
+    @cached_property
+    def readers(self) -> list[Node]:
+        """The neurons and features that something is sent to, in order."""
+        return sorted({edge.receiver.node for edge in self.edges if edge.receiver.node.is_part})
+
+    @cached_property
     def every(self) -> list[Node]:
-        """All that is patched, in order."""
+        """All that is sent or knocked out, in order."""
         return sorted(self.senders | self.sites)
 
 
 def _divided_twice(run: Together) -> Iterator[str]:
     """Parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
     first: dict[Node, Node] = {}
-    for part in run.every:
+    for part in sorted({*run.every, *run.readers}):
         if part.is_part and first.setdefault(part.whole, part).overlaps(part):
             yield _not_both(first[part.whole], part, f"parts of {part.whole}, which is divided in two ways")
 
@@ -62,6 +71,15 @@ def _in_its_stream(run: Together) -> Iterator[str]:
                 yield _not_both(sent, part, f"what the first writes is in {part.whole}")
 
 
+def _past_its_stream(run: Together) -> Iterator[str]:
+    """A node that is sent past a feature of a stream in which it is, where something is sent to that feature."""
+    for part in run.readers:
+        later = {edge.sender for edge in run.edges if edge.receiver.node.stage() > part.stage()}
+        for sent in sorted(later):
+            if part.whole.holds(sent) and sent.whole != part.whole:
+                yield _not_both(sent, part, f"what the first writes is in {part.whole}")
+
+
 def _read_while_replaced(run: Together) -> Iterator[str]:
     """What a node writes is not known where parts of it, or of what it is in, are replaced along a direction."""
     for part in sorted(run.sites):
@@ -72,26 +90,32 @@ def _read_while_replaced(run: Together) -> Iterator[str]:
 
 def _past_features(run: Together) -> Iterator[str]:
     """What goes through MLPs past features of a stream would have to encode it anew."""
+    if not run.via_mlps:
+        return
     streams = [node for node in run.sites if node.kind == "resid" and not node.is_part]
-    for node in run.every if run.via_mlps else ():
-        if node.of and node.kind == "resid" and (node in run.sites or any(map(node.whole.holds, streams))):
-            yield f"edges via MLPs past {node}, a feature of the residual stream, are not measured beside knock-outs"
+    last = max((edge.receiver.node.stage() for edge in run.edges), default=0)
+    past = run.sites | {node for node in run.readers if node.stage() < last}
+    past |= {node for node in run.senders if any(map(node.whole.holds, streams))}
+    for node in sorted(past):
+        if node.of and node.kind == "resid":
+            yield f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured"
 
 
 RULES: tuple[Callable[[Together], Iterator[str]], ...] = (
     _divided_twice,
     _head_along,
     _in_its_stream,
+    _past_its_stream,
     _read_while_replaced,
     _past_features,
 )
 
 
 def clash(
-    senders: Collection[Node], sites: Collection[Node] = (), read: Collection[Node] = (), via_mlps: bool = False
+    edges: Collection[Edge], sites: Collection[Node] = (), read: Collection[Node] = (), via_mlps: bool = False
 ) -> str:
     """Why some patches are not made in one run; empty where they can be (see `Together`)."""
-    run = Together(frozenset(senders), frozenset(sites), frozenset(read), via_mlps)
+    run = Together(frozenset(edges), frozenset(sites), frozenset(read), via_mlps)
     return next((said for rule in RULES for said in rule(run)), "")
 
 

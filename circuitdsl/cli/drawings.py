@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from circuitdsl.cli.arguments import Parser, Verbs, add_circuit, add_spec
 from circuitdsl.cli.files import check_model, load_one, output, write
 from circuitdsl.cli.terminal import say, tell
+from circuitdsl.cli.view import add_found, found_again
 from circuitdsl.errors import UsageError
 from circuitdsl.visible import json_text
 
@@ -25,7 +26,7 @@ def register(verbs: Verbs) -> None:
     _add_circuit(render)
     render.add_argument("-o", "--output", help="file to write: .svg, .png, .html, .dot or .mmd (default: NAME.svg)")
     render.add_argument("--report", help="colour edges by the verdicts of this JSON report")
-    render.add_argument("--found", metavar="FILE", help="of discover --found: what few resamples find is drawn faint")
+    add_found(render)
 
     graph = verbs.verb(_graph, "graph", "write a circuit as JSON, hook names, dot or mermaid")
     _add_circuit(graph)
@@ -46,14 +47,13 @@ def _circuit(given: argparse.Namespace) -> Circuit:
 
 def _render(given: argparse.Namespace) -> int:
     from circuitdsl.diagram import render
-    from circuitdsl.report.again import read_again
 
     circuit = _circuit(given)
     report = _read_report(Path(given.report), circuit.name) if given.report else None
     if report and not report.spec.says_what(circuit):
         say(f"warning: {given.report} is a report on another version of {given.spec}")
     path = Path(given.output or f"{circuit.name}.svg")
-    render(circuit, path, report, read_again(Path(given.found)) if given.found else None)
+    render(circuit, path, report, found_again(given))
     tell(f"wrote {path}")
     return 0
 

@@ -9,6 +9,7 @@ from threading import Thread
 
 from circuitdsl.cli.terminal import tell
 from circuitdsl.cli.view import open_in_browser
+from circuitdsl.report.again import Again
 from circuitdsl.report.report import Reports
 from circuitdsl.viewing import page_of
 
@@ -19,9 +20,14 @@ _HEADERS = {
 
 
 class Live:
-    """A server on this machine that has one page, the newest. Its thread ends with the process."""
+    """A server on this machine that has one page, the newest. Its thread ends with the process.
 
-    def __init__(self) -> None:
+    Args:
+        again: in what share of resamples parts of circuits are found, which the page draws.
+    """
+
+    def __init__(self, again: Again | None = None) -> None:
+        self.again = again
         self.page, self.number, secret = b"", 0, secrets.token_urlsafe(16)
         live = self
 
@@ -50,7 +56,7 @@ class Live:
 
     def show(self, reports: Reports) -> None:
         """Have the page of these reports from now on; the first time it is opened, and its address printed."""
-        self.page = page_of(reports, live=self.number + 1).encode()
+        self.page = page_of(reports, live=self.number + 1, again=self.again).encode()
         self.number += 1
         if self.number == 1:
             tell(self.address)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2, 3, 4)
 #: options of `verify` that say something of one report
 OF_A_REPORT = (
-    *("claim", "format", "output", "against", "verbose", "watch", "view"),
+    *("claim", "format", "output", "against", "verbose", "watch", "view", "found"),
     *("with_prompts", "per_prompt", "per_prompt_pairs"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from circuitdsl.cli.arguments import Verbs, add_circuit, add_session, add_spec, session
 from circuitdsl.cli.files import check_model, load_one, output, picture, write, write_spec
 from circuitdsl.cli.terminal import as_json, present, say
-from circuitdsl.errors import UserError
+from circuitdsl.errors import UsageError, UserError
 from circuitdsl.limits import positive, seed
 
 TASK = "a task as in a spec, or a prompt file, x.jsonl"
@@ -26,14 +26,28 @@ def register(verbs: Verbs) -> None:
     score.add_argument("-o", "--output", help="draw all curves into this file: .svg or .png; .json: the numbers")
     add_session(score, "pocket unless named")
 
-    read = verbs.verb(_import, "import", "write a spec of the best edges of a scored list")
-    read.add_argument("file", metavar="SCORES", help="JSON of `discover --scores`, of EAP-IG or of MIB")
+    read = verbs.verb(_import, "import", "write a spec of the best edges of a scored list, or of an attribution graph")
+    read.add_argument(
+        "file", metavar="FILE", help="JSON of `discover --scores`, EAP-IG or MIB; of circuit-tracer or Neuronpedia"
+    )
     read.add_argument("--task", help=f"{TASK}; needed where the file names none")
     read.add_argument("--metric", help=METRIC)
     read.add_argument("--model", help="a model's name or directory; needed where the file names none")
     which = read.add_mutually_exclusive_group()
-    which.add_argument("--top", type=positive, metavar="N", help="the N edges with the largest scores")
+    which.add_argument("--top", type=positive, metavar="N", help="the N edges with the largest scores (graphs: 20)")
     which.add_argument("--threshold", type=_number, metavar="X", help="the edges whose scores are X or larger")
+    read.add_argument(
+        "--dictionary",
+        action="append",
+        metavar="DIR",
+        help="of a graph: the transcoders of its features, one or a set; may be given again",
+    )
+    read.add_argument(
+        "--position",
+        action="append",
+        metavar="NAME=N",
+        help="of a graph: the token where a position stands: S2=10",
+    )
     read.add_argument("--name", help="name of the circuit (default: the task's)")
     read.add_argument("-o", "--output", help="write the spec to this file (default: standard output)")
 
@@ -75,6 +89,10 @@ def _score(given: argparse.Namespace) -> int:
 
 
 def _import(given: argparse.Namespace) -> int:
+    if given.dictionary:
+        return _import_graph(given)
+    if given.position:
+        raise UsageError("--position is about the prompt of an attribution graph", hint="give its --dictionary too")
     from circuitdsl.api import as_task
     from circuitdsl.circuit.shapes import shape_of
     from circuitdsl.circuit.whole_graph import WholeGraph
@@ -101,6 +119,48 @@ def _import(given: argparse.Namespace) -> int:
     say(said)
     write_spec(target, text)
     return 0
+
+
+def _import_graph(given: argparse.Namespace) -> int:
+    """The same of an attribution graph of circuit-tracer or Neuronpedia."""
+    from circuitdsl.api import as_task, load
+    from circuitdsl.circuit.shapes import shape_of
+    from circuitdsl.dictionaries import read_set
+    from circuitdsl.discover.hypotheses import draft, drawn
+    from circuitdsl.interop.attribution_graphs import read
+
+    target, graph = output(given.output), read(Path(given.file))
+    positions = dict(_position(each) for each in given.position or ())
+    if not given.task:
+        raise UsageError(
+            "a graph has one prompt and no corrupt partner, without which nothing can be measured", hint="give --task"
+        )
+    dictionaries = [found for name in given.dictionary for found in read_set(name)]
+    model = given.model or next((each.model for each in dictionaries if each.model), "")
+    if not model:
+        raise UserError(f"{given.dictionary[0]} does not say of which model it is", hint="give --model")
+    check_model(model)
+    shape = shape_of(model)[0]
+    if shape and shape.n_layers != graph.layers:
+        raise UsageError(f"{given.file} is of a model with {graph.layers} layers, and {model} has {shape.n_layers}")
+    opens, pairs = drawn(model, as_task(given.task), given.metric or "logit_diff", given.name, target)
+    found = draft(
+        graph, dictionaries, pairs, opens, given.metric or "logit_diff", positions, given.top, given.threshold, target
+    )
+    for line in found.said:
+        say(line)
+    write_spec(target, found.text)
+    if target and any(each.code == "E032" for each in load(target).diagnostics):
+        say(f"{target} names files outside its folder: run it with --allow-outside")
+    return 0
+
+
+def _position(text: str) -> tuple[str, int]:
+    """`S2=10`; raises `UsageError` where it is not written so."""
+    name, _, token = text.partition("=")
+    if not name or not (token.isascii() and token.isdigit()) or len(token) > 7:
+        raise UsageError(f"--position {text!r} is not written NAME=TOKEN, such as S2=10")
+    return name, int(token)
 
 
 def _export(given: argparse.Namespace) -> int:

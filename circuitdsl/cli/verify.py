@@ -13,12 +13,13 @@ from circuitdsl.cli.arguments import Verbs, add_prompt_files, add_prompts, add_s
 from circuitdsl.cli.files import load_all, output, write
 from circuitdsl.cli.matrix import add_results, add_tasks, is_matrix, verify_matrix
 from circuitdsl.cli.terminal import as_json, console, say, say_error
-from circuitdsl.cli.view import add_against, against, show
+from circuitdsl.cli.view import add_against, add_found, against, found_again, show
 from circuitdsl.errors import INTERRUPTED, UsageError, UserError
 from circuitdsl.report.formats import FORMATS, View, format_of
 
 if TYPE_CHECKING:
     from circuitdsl.api import Spec
+    from circuitdsl.report.again import Again
     from circuitdsl.report.report import Report
 
 
@@ -34,6 +35,7 @@ def register(verbs: Verbs) -> None:
     verify.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of -o says")
     verify.add_argument("-o", "--output", help="write the report to this file")
     add_against(verify)
+    add_found(verify)
     verify.add_argument("-v", "--verbose", action="store_true", help="give all reasons, and the pairs of group edges")
     verify.add_argument("--no-early-stop", action="store_true", help="measure all prompts for every claim")
     verify.add_argument("--full", action="store_true", help="measure the whole circuit besides, claimed or not")
@@ -85,7 +87,7 @@ def _verify(given: argparse.Namespace) -> int:
         return _watch(given, wanted)
     if given.per_prompt_pairs and not given.per_prompt:
         raise UsageError("--per-prompt-pairs adds rows to a file", hint="name it with --per-prompt FILE.csv")
-    base = against(given, form)
+    base, again = against(given, form), found_again(given, FORMATS["html"] if given.view else form)
     specs = load_all(given.spec, given, annotate=given.format == "github")
     target, numbers = output(given.output), output(given.per_prompt)
     table = PerPrompt(given.per_prompt_pairs) if numbers else None
@@ -100,7 +102,7 @@ def _verify(given: argparse.Namespace) -> int:
     if trouble and not reports:
         raise trouble
     plain = partial(console, plain=target is not None)
-    view = View(plain, given.verbose, given.allow_undecided, partial(_picture, specs), base)
+    view = View(plain, given.verbose, given.allow_undecided, partial(_picture, specs, again), base)
     text = form.reports(Reports(reports), view)
     if numbers and table is not None:
         write(numbers, table.to_csv())
@@ -116,10 +118,10 @@ def _verify(given: argparse.Namespace) -> int:
     return exit_status(reports, given.allow_undecided)
 
 
-def _picture(specs: Sequence[Spec], report: Report) -> str:
+def _picture(specs: Sequence[Spec], again: Again | None, report: Report) -> str:
     from circuitdsl.viewing import pictures
 
-    return pictures(specs)(report)
+    return pictures(specs, again)(report)
 
 
 def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
@@ -133,7 +135,8 @@ def _watch(given: argparse.Namespace, wanted: dict[str, Any]) -> int:
         if getattr(given, name):
             raise UsageError(f"--watch writes to the terminal: leave out --{name.replace('_', '-')}")
     view, last = View(console, given.verbose, given.allow_undecided), Reports(())
-    live = Live() if given.view else None
+    again = found_again(given, FORMATS["html" if given.view else "text"])
+    live = Live(again) if given.view else None
     with session(given) as running:
         try:
             for turn in running.watch(given.spec, **wanted):

@@ -16,6 +16,7 @@ from circuitdsl.errors import UsageError, UserError
 from circuitdsl.report.formats import FORMATS, Format, View, format_of
 
 if TYPE_CHECKING:
+    from circuitdsl.report.again import Again
     from circuitdsl.report.report import Reports
 
 
@@ -27,6 +28,7 @@ def register(verbs: Verbs) -> None:
     files = "write to this file (default: a page, to a temporary one); may be given several times"
     view.add_argument("-o", "--output", action="append", help=files)
     add_against(view)
+    add_found(view)
     view.add_argument("--allow-undecided", action="store_true", help="show an undecided claim as no error")
     view.add_argument("--spec", help="its spec, for the diagram, where that has moved")
     view.add_argument("--no-browser", action="store_true", help="write the page, and open no browser")
@@ -40,11 +42,11 @@ def _view(given: argparse.Namespace) -> int:
 
     path, targets = Path(given.report), [output(name) for name in given.output or (None,)]
     forms = [format_of(given.format, target, "html") for target in targets]
-    base, reports = against(given, *forms), read_reports(path)
+    base, again, reports = against(given, *forms), found_again(given, *forms), read_reports(path)
     for form, target in zip(forms, targets, strict=True):
         if form.name == "html":
             specs = [load(given.spec, allow_outside=given.allow_outside)] if given.spec else None
-            show(page_of(reports, specs, path.parent), target, not given.no_browser)
+            show(page_of(reports, specs, path.parent, again=again), target, not given.no_browser)
         else:
             plain = partial(console, plain=target is not None)
             write(target, form.reports(reports, View(plain, allow_undecided=given.allow_undecided, against=base)))
@@ -71,6 +73,27 @@ def against(given: argparse.Namespace, *forms: Format) -> Reports | None:
         how = f"give --format markdown, or run: circuitdsl diff {given.against} NEW.json"
         raise UsageError(f"--against compares in Markdown, and the format is {forms[0].name}", hint=how)
     return read_reports(Path(given.against))
+
+
+def add_found(verb: argparse.ArgumentParser) -> None:
+    """Add the file that says how often the parts of a circuit are found again."""
+    what = "of discover --found: nodes and edges that few resamples find are drawn faint"
+    verb.add_argument("--found", metavar="FILE", help=what)
+
+
+def found_again(given: argparse.Namespace, *forms: Format) -> Again | None:
+    """What the file of `--found` says.
+
+    Raises:
+        UsageError: it says nothing of the kind, or none of the formats has a diagram.
+    """
+    from circuitdsl.report.again import read_again
+
+    if not given.found:
+        return None
+    if forms and all(form.name != "html" for form in forms):
+        raise UsageError(f"--found is drawn, and the format is {forms[0].name}", hint="give --format html, or render")
+    return read_again(Path(given.found))
 
 
 def show(page: str, target: Path | None, browser: bool = True) -> None:

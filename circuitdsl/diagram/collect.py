@@ -40,7 +40,7 @@ def draw(circuit: Circuit, report: Report | None = None, again: Again | None = N
         several = len({result.task for result in report.claims} - {None}) > 1
         arrows = _said_once(_with_finding(arrow, results, several) for arrow in arrows)
     if again is not None:
-        boxes = tuple(replace(box, again=_found_again(box, again)) for box in boxes)
+        boxes = tuple(replace(box, again=tuple(again.of_node(n, box.positions) for n in box.nodes)) for box in boxes)
         arrows = tuple(replace(arrow, again=again.of_edges(_edges(arrow))) for arrow in arrows)
     return Drawing(
         name=circuit.name,
@@ -53,15 +53,6 @@ def draw(circuit: Circuit, report: Report | None = None, again: Again | None = N
         reported=report is not None,
         full=_full(arrows),
     )
-
-
-def _found_again(box: Box, again: Again) -> str:
-    """In what share of resamples each node of a box is found; of few nodes in their order, of many the range."""
-    if box.kind in ("embed", "logits"):
-        return ""
-    shares = [again.of_node(node, box.positions) for node in box.nodes]
-    said = dict.fromkeys(numbers.percent(share, sign=False) for share in (min(shares), max(shares)))
-    return f"found in {' to '.join(said)} %"
 
 
 def _edges(arrow: Arrow) -> list[Edge]:
@@ -212,7 +203,7 @@ def _arrows_of(drawn: _Drawn, known: Mapping[str, Box], mixed: bool) -> Iterator
     negligible = any(isinstance(test, Negligible) for test in claim.tests)
     for one, other, members in pairs:
         ports = {edge.receiver.port for member in members for edge in member.edges}
-        words = [_way(drawn)] if drawn.path else []
+        words = [f"{drawn.path}, {drawn.step[0]} of {drawn.step[1]}"] if drawn.path else []
         words += [end.but for end in (one, other) if end.but]
         words += ["each"] if claim.each else ["jointly"] if len(pairs) > 1 else []
         words += _protocol(effect, members, known[one.box], mixed)
@@ -233,11 +224,6 @@ def _arrows_of(drawn: _Drawn, known: Mapping[str, Box], mixed: bool) -> Iterator
         )
 
 
-def _way(drawn: _Drawn) -> str:
-    """`path 1, 2 of 3`"""
-    return f"{drawn.path}, {drawn.step[0]} of {drawn.step[1]}"
-
-
 def _within(one: End, other: End, members: tuple[Member, ...]) -> list[tuple[End, End, tuple[Member, ...]]]:
     """An arrow between parts of one box, from node to node where these are few."""
     if one.box != other.box or not (one.but or other.but) or len(members) > _FEW:
@@ -256,6 +242,8 @@ def _protocol(effect: EdgePatch, members: Iterable[Member], sender: Box, mixed: 
         yield f"at {', '.join(places)}"
     if mixed and effect.via_mlps:
         yield "via MLPs"
+    if effect.ablate == "mean":
+        yield "ablate mean"
     if effect.direction == "denoise":
         yield "denoised"
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.report.numbers import percent
 from circuitdsl.report.report import ClaimResult, MemberResult
 from circuitdsl.verdicts import Outcome, spoken
 
@@ -21,7 +22,7 @@ class Box:
     """A group, or a node that stands alone. `key` is unique in the drawing.
 
     `shared` says which of its nodes later groups hold as well, and are not drawn again for these; `again` in what share
-    of resamples its nodes are found.
+    of resamples each of its nodes is found, where that is known.
     """
 
     key: str
@@ -31,13 +32,15 @@ class Box:
     role: str | None = None
     outside: bool = False
     shared: tuple[str, ...] = ()
-    again: str = ""
+    again: tuple[float | None, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Its role, where that is not its name, and what it shares."""
+        """Its role, where that is not its name, what it shares, and in what share of resamples its nodes are found."""
         role = (self.role,) if self.role and self.role != self.key else ()
-        return (*role, *self.shared, *((self.again,) if self.again else ()))
+        known = [share for share in self.again if share is not None]
+        ends = dict.fromkeys(percent(share, sign=False) for share in (min(known), max(known))) if known else ()
+        return (*role, *self.shared, *((f"found in {' to '.join(ends)} %",) if ends else ()))
 
     @property
     def title(self) -> str:
@@ -177,6 +180,12 @@ class Drawing:
     @property
     def several_tasks(self) -> bool:
         return len({result.task for result in self.results if result.task}) > 1
+
+    @property
+    def again(self) -> bool:
+        """Whether it is known of some part in what share of resamples it is found."""
+        shares = (*(arrow.again for arrow in self.arrows), *(share for box in self.boxes for share in box.again))
+        return any(share is not None for share in shares)
 
     def width(self, arrow: Arrow) -> float:
         """Line width: by effect where there is one, else the same for all."""

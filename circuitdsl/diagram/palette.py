@@ -72,5 +72,10 @@ def faded(colour: str, opacity: float) -> str:
 def opacity(arrow: Arrow) -> float:
     """What is claimed to be negligible is faint, unless that claim does not hold; so is what few resamples find."""
     if not arrow.negligible:
-        return 0.92 if arrow.again is None else 0.12 + 0.8 * arrow.again
+        return found(arrow.again)
     return 0.85 if arrow.finding and arrow.finding.verdict not in PASSES else 0.5
+
+
+def found(share: float | None) -> float:
+    """How opaque is what this share of resamples finds."""
+    return 0.92 if share is None else 0.12 + 0.8 * share

@@ -70,7 +70,7 @@ def _lone(box: Box, needs: Needs, border: str) -> Shape:
     wide = max(48.0, _chip_width(box.nodes[0]) + 8, tag.width + _AROUND + 6 if box.place else 0.0)
     chip = Rect(0, 0, wide, 46.0 if box.place else 32.0)
     middle = chip.width / 2
-    elements = [block(chip, 9, Pen("#ffffff", border, 1.3), box.title)]
+    elements = [block(chip, 9, _outline(border, next(iter(box.again), None), 1.3), box.title)]
     if box.place:
         elements += _pill(tag, middle - (tag.width + _AROUND) / 2, 34, border)
     elements.append(line(middle, 15 if box.place else 16, Span(box.title, _CHIP), centred=True))
@@ -97,8 +97,9 @@ def _group(box: Box, needs: Needs, fill: str, border: str) -> Shape:
     frame = Rect(0, 0, across + 2 * PAD, max(tall + 2 * PAD, 30.0 * needs.loops + 12))
     placed = {node: chip.moved(chips_at[0] + PAD, chips_at[1] + PAD) for node, chip in chips.items()}
     elements = [block(frame, 11, Pen(fill, border, 1.3, (5, 4) if box.outside else None))]
+    again = dict(zip(box.nodes, box.again, strict=False))
     for node, chip in placed.items():
-        elements.append(block(chip, 7, Pen("#ffffff", border), str(node)))
+        elements.append(block(chip, 7, _outline(border, again.get(node)), str(node)))
         elements.append(line(*chip.centre, Span(str(node), _CHIP, ink), centred=True))
     for span, x, y, pill in head:
         elements += _pill(span, PAD + x, head_y + y, border) if pill else [line(PAD + x, head_y + y, span)]
@@ -147,6 +148,13 @@ def _grid(box: Box, needs: Needs) -> dict[Node, Rect]:
     shift = max(0.0, needs.arc_room - per_row * across + CHIP_GAP) / 2
     places = (divmod(i, per_row) for i in range(first, first + count))
     return {node: chip.moved(shift + x * across, y * down) for node, (y, x) in zip(nodes, places, strict=True)}
+
+
+def _outline(border: str, share: float | None = None, wide: float = 1.0) -> Pen:
+    """How a node is painted; `share` of the resamples find it."""
+    if share is not None:
+        border, wide = palette.faded(border, palette.found(share)), 2.0
+    return Pen("#ffffff", border, wide)
 
 
 def _pill(span: Span, x: float, y: float, border: str) -> list[str]:

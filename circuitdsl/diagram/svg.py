@@ -23,7 +23,6 @@ _MOST = 8  # claims in words below the plot
 
 
 def to_svg(drawing: Drawing) -> str:
-    """The drawing as one SVG document."""
     page = lay_out(drawing)
     axis = _AXIS if any(box.kind in ("group", "node") for box in drawing.boxes) else 0.0
     room = max(page.area.width + axis, _LEAST)
@@ -128,14 +127,10 @@ def _items(drawing: Drawing) -> Iterator[list[_Item]]:
         yield [_Item("claimed negligible", Pen(stroke=colour, width=1.8, dash=(7, 5)))]
     if any(arrow.path for arrow in drawing.arrows):
         yield [_Item("arrow of a path", Pen(stroke=palette.SOFT, width=_DOUBLE), double=True)]
-    if any(arrow.again is not None for arrow in drawing.arrows):
-        yield [
-            _Item(
-                f"found in {share:.0%} of resamples".replace("%", " %"),
-                Pen(stroke=palette.faded(palette.SOFT, 0.12 + 0.8 * share), width=2.2),
-            )
-            for share in (1.0, 0.5)
-        ]
+    if drawing.again:
+        words = {1.0: "arrow or node found in 100 % of resamples", 0.5: "in 50 %"}
+        found = {share: palette.faded(palette.SOFT, palette.found(share)) for share in words}
+        yield [_Item(said, Pen(stroke=found[share], width=2.2)) for share, said in words.items()]
     measured = any(arrow.finding and arrow.finding.effect is not None for arrow in drawing.arrows)
     yield [
         _Item(f"effect ±{100 * drawing.full * share:.3g} %", Pen(stroke=palette.SOFT, width=scaled(share)))
@@ -182,24 +177,13 @@ def layers(drawing: Drawing, page: Page) -> Iterator[tuple[int, int, float]]:
 def _arrow(placed: PlacedArrow) -> str:
     arrow = placed.arrow
     colour = palette.faded(palette.colour(arrow), palette.opacity(arrow))
-    pen = Pen(
-        stroke=colour,
-        width=max(placed.width, _DOUBLE if arrow.path else 0.0),
-        dash=(7, 5) if arrow.negligible else None,
-    )
-    return group(
-        f"edge {arrow.finding.verdict}" if arrow.finding else "edge",
-        [path(placed.curves, pen), *_hollow(placed), _head(placed, colour)],
-        _story(arrow),
-        edge=_name(arrow),
-        claims=_claims(arrow),
-    )
-
-
-def _hollow(placed: PlacedArrow) -> Iterator[str]:
-    """The arrows of a path are double lines: it is one way, and has one figure."""
-    if placed.arrow.path:
-        yield path(placed.curves, Pen(stroke=palette.PAPER, width=_inside(max(placed.width, _DOUBLE))))
+    wide = max(placed.width, _DOUBLE if arrow.path else 0.0)
+    elements = [path(placed.curves, Pen(stroke=colour, width=wide, dash=(7, 5) if arrow.negligible else None))]
+    if arrow.path:  # the arrows of a path are double lines: it is one way, and has one figure
+        elements.append(path(placed.curves, Pen(stroke=palette.PAPER, width=_inside(wide))))
+    kind = f"edge {arrow.finding.verdict}" if arrow.finding else "edge"
+    elements.append(_head(placed, colour))
+    return group(kind, elements, _story(arrow), edge=_name(arrow), claims=_claims(arrow))
 
 
 def _inside(wide: float) -> float:

@@ -63,9 +63,7 @@ def read_dictionaries(name: str, at: Hook | None = None, beside: Path | None = N
             return tuple(checked(each) for each in found)
     if not path.is_dir():
         raise DictionaryError(f"{path} is no dictionary that is read", hint=_READ)
-    below = (path.glob("*/" * depth + saelens.CONFIG) for depth in range(1, _DEEPEST + 1))
-    inside = [file.parent.relative_to(path).as_posix() for files in below for file in sorted(files)]
-    if inside:
+    if inside := _inside(path):
         more = f" and {len(inside) - _NAMED} more" if len(inside) > _NAMED else ""
         hint = f"name one: {', '.join(inside[:_NAMED])}{more}"
         raise DictionaryError(f"{path} holds several dictionaries", hint=hint)
@@ -78,6 +76,20 @@ def read_dictionaries(name: str, at: Hook | None = None, beside: Path | None = N
 #: folders in folders that are looked through for dictionaries
 _DEEPEST = 2
 _READ = "SAELens' cfg.json, circuit-tracer's config.yaml, W_enc_0.safetensors, and Gemma Scope's params.npz are"
+
+
+def read_set(name: str) -> tuple[Dictionary, ...]:
+    """The dictionaries that a name means, or those in the folders below it; raises what `read_dictionaries` raises."""
+    path = place_of(name)
+    inside = _inside(path) if path.is_dir() and not (path / saelens.CONFIG).exists() else []
+    names = [f"{name.rstrip('/')}/{each}" for each in inside] or [name]
+    return tuple(found for each in names for found in read_dictionaries(each))
+
+
+def _inside(path: Path) -> list[str]:
+    """The folders below one that hold a dictionary each."""
+    below = (path.glob("*/" * depth + saelens.CONFIG) for depth in range(1, _DEEPEST + 1))
+    return [file.parent.relative_to(path).as_posix() for files in below for file in sorted(files)]
 
 
 def read_dictionary(name: str, at: Hook | None = None, beside: Path | None = None) -> Dictionary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -118,12 +119,12 @@ def load(found: Dictionary, features: Sequence[int] | None = None, device: str |
     depends = encoding.activation == "topk" and some is not None
     of_encoder = None if depends else some
 
-    def tensor(name: str, rows: Sequence[int] | None) -> Tensor | None:
-        held = found.tensors.get(name)
-        return None if held is None else held.read(rows).to(device)
-
     def needed(name: str, rows: Sequence[int] | None) -> Tensor:
-        return found.tensors[name].read(rows).to(device)
+        held, place = found.tensors[name], torch.device(device)
+        return _whole(held, place) if depends and rows is None else held.read(rows).to(place)
+
+    def tensor(name: str, rows: Sequence[int] | None) -> Tensor | None:
+        return needed(name, rows) if name in found.tensors else None
 
     d, lengths = needed("W_dec", some), None
     if encoding.rescaled:
@@ -143,8 +144,19 @@ def load(found: Dictionary, features: Sequence[int] | None = None, device: str |
     )
 
 
+@lru_cache(maxsize=16)
+def _whole(held: Held, device: torch.device) -> Tensor:
+    """What every set of features of one encoder needs: it is held once for all of them."""
+    return held.read().to(device)
+
+
 def row_lengths(held: Held, rows: Sequence[int] | None, many: int) -> Float[Tensor, " rows"]:
     """The lengths of a decoder's rows, a few thousand of which are in memory at a time."""
     if rows is not None:
         return held.read(rows).norm(dim=-1)
+    return _every_length(held, many)
+
+
+@lru_cache(maxsize=4)
+def _every_length(held: Held, many: int) -> Float[Tensor, " many"]:
     return torch.cat([held.read(range(i, min(i + _ROWS, many))).norm(dim=-1) for i in range(0, many, _ROWS)])

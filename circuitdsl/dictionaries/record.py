@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,7 @@ class Encoding:
         return ", ".join(words)
 
 
-class Held(Protocol):
+class Held(Hashable, Protocol):
     """A tensor in a file."""
 
     @property

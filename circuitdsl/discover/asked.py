@@ -20,6 +20,13 @@ from circuitdsl.verify.session import Session
 ARGUMENT = "--task"
 #: a claim, without which nothing can be checked
 _ANYTHING = "expect accuracy >= 0%\n"
+#: what is said to a mistake in a line of the opening, by its first word
+_HINTS = {
+    "model": "circuits here are made of attention heads; a model without them (Mamba, RWKV) has none to search",
+    "task": "write the task as in a spec: --task 'ioi(corrupt = abc)'",
+}
+#: prompts that say whether a model does a task at all
+_FEW = 16
 
 
 def opening(model: str, name: str, metric: str, task: str, prompts: int, seed: int, notes: Sequence[str]) -> list[str]:
@@ -48,11 +55,9 @@ def circuit_of(lines: Sequence[str], path: str = ARGUMENT) -> Circuit:
     check_prompt_files(spec)
     wrong = [found for found in spec.diagnostics if found.severity == "error"]
     if wrong:
-        of_model = spec.text.splitlines()[wrong[0].span.line - 1].startswith("model ")
-        of_heads = "circuits here are made of attention heads; a model without them (Mamba, RWKV) has none to search"
-        raise UsageError(
-            wrong[0].message, hint=of_heads if of_model else "write the task as in a spec: --task 'ioi(corrupt = abc)'"
-        )
+        word = spec.text.splitlines()[wrong[0].span.line - 1].partition(" ")[0]
+        hint = _HINTS.get(word) if wrong[0].help is None else wrong[0].help
+        raise UsageError(wrong[0].message, hint=hint)
     return spec.circuits[0]
 
 
@@ -85,9 +90,10 @@ def refuse_undone(prompts: Prompts) -> None:
         return
     clean, corrupt, many = float(prompts.clean.mean()), float(prompts.corrupt.mean()), len(prompts.pairs)
     measured = f"its {prompts.metric} is {plain(clean)} clean and {plain(corrupt)} corrupt"
-    if float(gap.above(0.0)) < 0.05:
+    if float(gap.above(0.0)) < 0.05 or (many < _FEW and clean > corrupt):
         raise UserError(
-            f"{many} prompts are too few to tell the gap of this task from 0: {measured}", "take more prompts"
+            f"it takes more than {many} prompt{'s' * (many > 1)} to tell the gap of this task from 0: {measured}",
+            "take more prompts",
         )
     raise UserError(
         f"{prompts.model.name} does not do this task: {measured}, and effects are shares of that gap",

@@ -91,7 +91,7 @@ class Discovery(Shown):
 
 def said_of(found: Stability) -> tuple[str, ...]:
     """What a person should know of how stable a circuit is."""
-    often = sum(share >= 0.9 for share in found.nodes.values())
+    often = sum(share >= 0.9 for share in found.again.nodes.values())
     nodes = f"{often} nodes are found again in 90 % or more of {found.resamples} resamples of the prompts"
     if not found.tries:
         return (nodes,)
@@ -103,10 +103,5 @@ def said_of(found: Stability) -> tuple[str, ...]:
 
 
 def _json_of(found: Stability, shares: Mapping[str, float]) -> dict[str, Any]:
-    nodes = [{"node": str(s.node), "position": str(s.position), "found": v} for s, v in sorted(found.nodes.items())]
-    edges = [
-        {"sender": str(e.sender), "receiver": str(e.receiver), "position": str(e.position), "found": value}
-        for e, value in sorted(found.edges.items())
-    ]
     others = {"others": len(found.others), "other_sizes": list(found.others), "tries": found.tries}
-    return {"resamples": found.resamples, "nodes": nodes, "edges": edges, "claims": dict(shares), **others}
+    return {"resamples": found.resamples, **found.again.to_json(), "claims": dict(shares), **others}

@@ -169,18 +169,24 @@ class Drafting:
         steady = stability(
             self.prompts, where, circuit, found.sendings, settings.threshold, settings.resamples, self.watch.tell
         )
-        shares = {
-            line: steady.of_edges(one.edges)
-            for one in found.sendings
-            if (line := claim_of(one, made.groups, settings.threshold) + self.given.on) in made.claims
-        }
+        shares = dict[str, float]()
+        for one in found.sendings:
+            line = claim_of(one, made.groups, settings.threshold) + self.given.on
+            if line in made.claims and (share := steady.again.of_edges(one.edges)) is not None:
+                shares[line] = share
         comments = {line: f"found in {percent(share)} of resamples" for line, share in shares.items()}
         for group in made.groups:
-            each = [steady.of_node(node, group.group.positions) for node in group.group.nodes]
-            alike = each[:1] if len(set(each)) == 1 else each
-            said = [percent(share, sign=False) for share in alike[:-1]] + [percent(alike[-1])]
-            comments[group.definition] = f"found in {', '.join(said)} of resamples"
+            each = [steady.again.of_node(node, group.group.positions) for node in group.group.nodes]
+            known = [share for share in each if share is not None]
+            if known:
+                comments[group.definition] = f"found in {_listed(known)} of resamples"
         return steady, shares, comments
+
+
+def _listed(shares: Sequence[float]) -> str:
+    """`100, 95, 40 %`; those that are all alike once."""
+    *more, last = shares[:1] if len(set(shares)) == 1 else shares
+    return ", ".join((*(percent(share, sign=False) for share in more), percent(last)))
 
 
 def _failing(group: Named, claim: ClaimResult) -> list[Placed]:

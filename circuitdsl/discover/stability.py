@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Edge, Node, Port, Position, Site
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Node, Port, Site
 from circuitdsl.discover.needed import NODES, Needed, Where, needed
 from circuitdsl.discover.places import END
 from circuitdsl.discover.search import Sending, again, siblings
 from circuitdsl.engine.prompts import Prompts
+from circuitdsl.report.again import Again
 from circuitdsl.verdict.means import parts
 
 Array = np.ndarray
@@ -35,24 +36,15 @@ class Stability:
 
     Attributes:
         resamples: of the prompts, that were searched to the end.
-        nodes, edges: the share of them that finds it.
+        again: the shares of them that find the nodes and edges of the circuit, and other nodes.
         others: how many nodes other circuits have that are as faithful and share under half of its edges.
         tries: searches for such circuits.
     """
 
     resamples: int
-    nodes: dict[Site, float] = field(default_factory=dict)
-    edges: dict[Edge, float] = field(default_factory=dict)
+    again: Again = field(default_factory=Again)
     others: tuple[int, ...] = ()
     tries: int = 0
-
-    def of_node(self, node: Node, positions: Collection[Position]) -> float:
-        """The share in which a node is found again, on the average of some positions."""
-        return float(np.mean([self.nodes.get(Site(node, place), 0.0) for place in positions]))
-
-    def of_edges(self, edges: Collection[Edge]) -> float:
-        """The share in which edges are found again, on the average."""
-        return float(np.mean([self.edges.get(edge, 0.0) for edge in edges]))
 
 
 def drawn(strata: Array, resamples: int) -> Iterator[Array]:
@@ -72,7 +64,9 @@ def stability(
     tell: Tell,
 ) -> Stability:
     """Search resamples of the prompts, and then for other circuits, until told to stop."""
-    nodes, edges, done, start = Counter[Site](), Counter[Edge](), 0, time.monotonic()
+    nodes = Counter(dict.fromkeys(circuit.sites, 0))
+    edges = Counter({edge: 0 for one in sendings for edge in one.edges})
+    done, start = 0, time.monotonic()
     for number, indices in enumerate(drawn(prompts.strata, resamples)):
         rest = (time.monotonic() - start) / max(number, 1) * (resamples + TRIES - number)
         about = f", about {rest:.0f} s to go" if number else ""
@@ -88,8 +82,10 @@ def stability(
         edges.update(again(prompts, indices, sendings, sites, threshold))
         done += 1
     others, tries = _others(prompts, where, circuit, tell)
+    if not done:
+        return Stability(0, others=others, tries=tries)
     of_nodes = {site: count / done for site, count in nodes.items()}
-    return Stability(done, of_nodes, {edge: count / done for edge, count in edges.items()}, others, tries)
+    return Stability(done, Again.of(of_nodes, {edge: count / done for edge, count in edges.items()}), others, tries)
 
 
 def _others(prompts: Prompts, where: Where, circuit: Needed, tell: Tell) -> tuple[tuple[int, ...], int]:

@@ -40,12 +40,13 @@ from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.engine.workers import in_equal_parts
+from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import layer_of, term
+from circuitdsl.models.writers import is_number, layer_of, term, written_inside
 
 
 class Stop(NamedTuple):
-    """The heads of a layer, or its MLP, on the way.
+    """The heads of a layer, its MLP or a residual stream with parts of it, on the way.
 
     Attributes:
         before: the arrows up to the one that ends there.
@@ -72,10 +73,15 @@ class Change:
     rows: Int[np.ndarray, "n T"]
     values: Mapping[Node | None, Float[Tensor, "points _"]]
 
+    def at(self, host: Int[np.ndarray, "some 2"]) -> Float[Tensor, "some d"]:
+        """What comes to a reader at some of its points."""
+        values = self.values[None]
+        return values[ship(self.rows[host[:, 0], host[:, 1]], values.device)]
+
 
 @lru_cache(maxsize=2**12)
 def inputs(arrow: frozenset[Edge], of: Node) -> tuple[tuple[Input, Senders], ...]:
-    """The inputs of a layer's heads or MLP at which an arrow ends, each with its senders."""
+    """The inputs of a layer's heads, its MLP or a stream at which an arrow ends, each with its senders."""
     found = by_input(arrow).items()
     return tuple((read, tuple(senders.items())) for read, senders in found if layer_of(read.node) == of)
 
@@ -105,13 +111,8 @@ def mlp_positions(plans: Iterable[Plan], where: Where) -> int:
     """At how many positions MLPs are computed on the way of some plans."""
     ways = {way for plan in plans for way, _ in plan.flows.values() if isinstance(way, Carried)}
     stops = ((stop, own) for _, found in stops_of(ways) for stop, own in found.items() if stop.of.kind == "mlp")
-    return sum(len(_points(where, stop.names, own)) for stop, own in stops)
-
-
-def _points(where: Where, names: Names, own: Iterable[tuple[Input, Senders]]) -> Int[np.ndarray, "points 2"]:
-    """Where an MLP's input changes and what it writes is read."""
-    arriving = frozenset[object]().union(*(all_names(senders) for _, senders in own))
-    return np.argwhere(where.mask(names, False) & where.mask(arriving, False))  # type: ignore[arg-type]
+    coming = ((stop.names, all_names(senders)) for stop, own in stops for senders in {senders for _, senders in own})
+    return sum(int((where.mask(read, False) & where.mask(arriving, False)).sum()) for read, arriving in coming)
 
 
 def lets_through(model: Transformer, where: Where, arrows: Sequence[Iterable[Edge]]) -> Bool[np.ndarray, " n"]:
@@ -194,23 +195,46 @@ class _Way:
             come = [(read, arrived[Carried(stop.before[:-1], senders)]) for read, senders in own]
             by_layer[stop.of].append(_Reads(stop, tuple(come)))
         for of, reads in by_layer.items():
-            yield from (self._mlp if of.kind == "mlp" else self._heads)(of, reads)
+            yield from (self._heads if of.kind == "head" else self._at_positions)(of, reads)
 
-    def _mlp(self, mlp: Node, reads: Sequence[_Reads]) -> Iterator[tuple[Stop, Change]]:
-        clean, block = self.runs.clean, self.runs.model.blocks[mlp.layer]
-        hosts = [np.argwhere(self.where.mask(each.stop.names, False) & each.changed) for each in reads]
-        sizes = [len(host) for host in hosts]
+    def _at_positions(self, of: Node, reads: Sequence[_Reads]) -> Iterator[tuple[Stop, Change]]:
+        """An MLP, or neurons and features of it or of a stream: what comes to a position changes nothing elsewhere."""
+        clean, model = self.runs.clean, self.runs.model
+        asked = [(each, come, nodes) for each in reads for come, nodes in each.by_change.items()]
+        hosts = [np.argwhere(self.where.mask(each.stop.names, False) & (come.rows >= 0)) for each, come, _ in asked]
+        sizes, parts = [len(host) for host in hosts], {node for *_, nodes in asked for node in nodes}
         prompt, pos = self.at(np.concatenate(hosts))
-        change = [
-            come.values[None][ship(come.rows[host[:, 0], host[:, 1]], prompt.device)]
-            for host, ((_, come),) in zip(hosts, (each.come for each in reads), strict=True)
-        ]
-        x = clean.mlp_in[mlp.layer][prompt, pos] + block.entered(torch.cat(change))
-        parts = [block.mlp.written(block.mlp_norm(some), [])[0] for some in x.split(max(1, self.max_rows))]
-        new = torch.cat(parts) - clean.value(mlp)[prompt, pos]
-        self.tally.flow_positions += len(new)
-        for each, host, own in zip(reads, hosts, new.split(sizes), strict=True):
-            yield each.stop, self.change(host, {mlp: own})
+        x = torch.cat([come.at(host) for host, (_, come, _) in zip(hosts, asked, strict=True)])
+        if of.kind == "mlp":
+            block = model.blocks[of.layer]
+            x = block.mlp_norm(clean.mlp_in[of.layer][prompt, pos] + block.entered(x))
+            written = [written_inside(model, of.layer, parts, some) for some in x.split(max(1, self.max_rows))]
+            found = [values | {of: term} for term, values in written]
+            self.tally.flow_positions += len(x)
+        else:
+            whole = clean.value(of)[prompt, pos]
+            found = [of_stream(parts, some) for some in (whole + x.to(whole.device)).split(max(1, self.max_rows))]
+        changes = dict[tuple[Stop, Node], tuple[Array, Tensor]]()
+        for node in parts:
+            new = torch.cat([values[node] for values in found])
+            new = (new[:, None] if is_number(node) else new) - clean.value(node)[prompt, pos]
+            for (each, _, nodes), host, own in zip(asked, hosts, new.split(sizes), strict=True):
+                if node in nodes:
+                    changes[each.stop, node] = host, own
+        for each in reads:
+            yield each.stop, self._side_by_side({read.node: changes[each.stop, read.node] for read, _ in each.come})
+
+    def _side_by_side(self, changes: Mapping[Node, tuple[Array, Tensor]]) -> Change:
+        """Changes of several nodes, each at its own points, as one."""
+        first, *rest = changes.values()
+        if all(host is first[0] for host, _ in rest):
+            return self.change(first[0], {node: values for node, (_, values) in changes.items()})
+        every = self.change(np.unique(np.concatenate([host for host, _ in changes.values()]), axis=0), {})
+        put = dict[Node | None, Tensor]()
+        for node, (host, values) in changes.items():
+            rows = ship(every.rows[host[:, 0], host[:, 1]], values.device)
+            put[node] = values.new_zeros(len(every.host), values.shape[1]).index_copy_(0, rows, values)
+        return Change(every.host, every.rows, put)
 
     def _heads(self, of: Node, reads: Sequence[_Reads]) -> Iterator[tuple[Stop, Change]]:
         clean, attn = self.runs.clean, self.runs.model.blocks[of.layer].attn
@@ -285,6 +309,9 @@ class _Reads:
     come: tuple[tuple[Input, Change], ...]
 
     @property
-    def changed(self) -> Array:
-        """Where something comes [n, T]."""
-        return np.logical_or.reduce([change.rows >= 0 for _, change in self.come])
+    def by_change(self) -> Mapping[Change, list[Node]]:
+        """The nodes that read what comes, by that."""
+        found = defaultdict[Change, list[Node]](list)
+        for read, come in self.come:
+            found[come].append(read.node)
+        return found

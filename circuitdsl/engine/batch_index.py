@@ -29,7 +29,8 @@ Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
 Senders = tuple[tuple[Node, Names], ...]
 Array = np.ndarray
-#: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits
+#: (layer, port): the inputs of one kind in one layer; `in` at the number of layers is the logits. Neurons and
+#: features have the kind of their node as port, and as layer the one after which they are known.
 Place = tuple[int, str]
 
 
@@ -71,7 +72,7 @@ class Plan:
     """One experiment, sorted by where it acts.
 
     Attributes:
-        reads: patched inputs of each place: head (-1 for an MLP or the logits) -> its senders.
+        reads: patched inputs of each place: the node that reads -> its senders.
         flows: of edges via MLPs and of paths, the way to each place from the senders of each input there.
         sites: knocked-out nodes with their positions, by `layer_of` them.
         entry: the first layer in which anything changes; -1 where the embedding does.
@@ -80,7 +81,7 @@ class Plan:
     """
 
     experiment: Experiment
-    reads: Mapping[Place, Mapping[int, Senders]]
+    reads: Mapping[Place, Mapping[Node, Senders]]
     flows: Mapping[tuple[Place, Senders], Flow]
     sites: Mapping[Node, Mapping[Node, Names]]
     entry: int
@@ -90,7 +91,7 @@ class Plan:
     @cached_property
     def shape(self) -> Hashable:
         """The places and positions that it changes: where these are equal, so are the start and the least work."""
-        reads = frozenset((place, all_names(one)) for place, heads in self.reads.items() for one in heads.values())
+        reads = frozenset((place, all_names(one)) for place, nodes in self.reads.items() for one in nodes.values())
         sites = frozenset((at, names) for at, nodes in self.sites.items() for names in nodes.values())
         return self.entry, self.fixed, reads, sites
 
@@ -108,12 +109,12 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
     edges = experiment.edges
     patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
     between = by_node(site for site in patched if site.node.kind in ("mlp", "resid"))
-    reads: dict[Place, dict[int, Senders]] = {}
+    reads: dict[Place, dict[Node, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
     for receiver, by_sender in by_input(edges).items():
         node, senders = receiver.node, tuple(by_sender.items())
-        place = (n_layers if node == LOGITS else node.layer, receiver.port)
-        reads.setdefault(place, {})[node.head] = senders
+        place = (n_layers if node == LOGITS else node.known_after, node.kind if node.is_part else receiver.port)
+        reads.setdefault(place, {})[node] = senders
         if experiment.before:
             flows[place, senders] = Carried(experiment.before, senders), node.stage(parallel)
         elif experiment.via_mlps:
@@ -211,8 +212,8 @@ class Where:
     def _start(self, plan: Plan, n_layers: int) -> Int[np.ndarray, " n"]:
         out = np.full(self.n, self.length)
         inner = {names for heads in plan.sites.values() for names in heads.values()}
-        for (layer, _), heads in plan.reads.items():
-            names = {all_names(senders) for senders in heads.values()}
+        for (layer, _), nodes in plan.reads.items():
+            names = {all_names(senders) for senders in nodes.values()}
             if layer < n_layers:
                 inner |= names
             else:
@@ -269,7 +270,7 @@ class Points:
 
     Attributes:
         host: `[points, 4]`: prompt (in the batch), experiment, step (from the batch's start on), and the head that
-            reads or writes there, or -1.
+            reads or writes there, or -1; of neurons and features that read, their number among `Batch.readers`.
         width: how many of the last steps the tensor has that `flat` indexes.
     """
 
@@ -316,7 +317,7 @@ class Reads:
     """The patched inputs of one place, sorted by head.
 
     Attributes:
-        change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
+        of_change: each point's row among `n_changes` changes; inputs with the same senders share theirs.
         sends: the senders' shares of the changes: (sender, whether its term in this run can differ from the clean one,
             what stands in for it, rows of the changes, where its term stands).
         flows: what comes via MLPs or along a path: (its way, rows of the changes, rows of what comes, see
@@ -324,10 +325,20 @@ class Reads:
     """
 
     points: Points
-    change: Tensor
+    of_change: Array
     n_changes: int
     sends: tuple[tuple[Node, bool, Ablation, Tensor, Points], ...]
     flows: tuple[tuple[Flow, Tensor, Tensor], ...]
+
+    @cached_property
+    def change(self) -> Int[Tensor, " points"]:
+        """`of_change` on the device."""
+        return self.points.batch.ship(self.of_change)
+
+    @cached_property
+    def distinct(self) -> Int[Tensor, " n_changes"]:
+        """A point of each change: those that share one read the same."""
+        return self.points.batch.ship(np.unique(self.of_change, return_index=True)[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,7 +407,12 @@ class Batch:
     def inside(self, of: Node) -> tuple[Node, ...]:
         """The neurons and features of an MLP or a stream that are needed: to be replaced, or read by a later input."""
         replaced = (node for plan in self.plans for node in plan.sites.get(of, ()))
-        return inside((*replaced, *self.kept_nodes), of)
+        return inside((*replaced, *self.readers(of), *self.kept_nodes), of)
+
+    def readers(self, of: Node) -> tuple[Node, ...]:
+        """The neurons and features of an MLP or a stream that something is sent to."""
+        place = of.known_after, of.kind
+        return tuple(sorted({node for plan in self.plans for node in plan.reads.get(place, ())}))
 
     def changed_at(self, names: Names, fixed: bool, width: int) -> Int[np.ndarray, "points 2"]:
         """Where any of these positions is, among the last `width` steps: (prompt, step), as in `Points.host`."""
@@ -411,8 +427,10 @@ class Batch:
         """The patched inputs of each place, by head and experiment: (head, experiment, senders)."""
         found: dict[Place, list[tuple[int, int, Senders]]] = {}
         for e, plan in enumerate(self.plans):
-            for place, heads in plan.reads.items():
-                found.setdefault(place, []).extend((head, e, senders) for head, senders in heads.items())
+            for place, nodes in plan.reads.items():
+                for node, senders in nodes.items():
+                    number = self.readers(layer_of(node)).index(node) if node.is_part else node.head
+                    found.setdefault(place, []).append((number, e, senders))
         return {place: sorted(inputs, key=lambda item: item[:2]) for place, inputs in found.items()}
 
     def reads(self, layer: int, port: str, width: int) -> Reads | None:
@@ -454,7 +472,7 @@ class Batch:
         sent_by = {key: _counted_off(stretches) for key, stretches in sends.items() if stretches}
         return Reads(
             Points(self, host, width),
-            self.ship(_ranges(np.asarray(firsts), counts)),
+            _ranges(np.asarray(firsts), counts),
             n_changes,
             tuple(
                 (*by, self.ship(rows), Points(self, host[at], self.width(by[0].known_after)))
@@ -462,6 +480,10 @@ class Batch:
             ),
             tuple((flow, self.ship(a), self.ship(b)) for flow, (a, b) in come_by.items()),
         )
+
+    def reads_inside(self, of: Node, width: int) -> Reads | None:
+        """The patched inputs of neurons and features of an MLP or a stream, or `None` where there is none."""
+        return self.reads(of.known_after, of.kind, width)
 
     def sites(self, of: Node, width: int) -> tuple[Sites, ...]:
         """The knocked-out nodes of a layer (see `layer_of`), parts of nodes before whole ones."""
@@ -562,11 +584,15 @@ def entry_jobs(batch: Batch, width: int, sites: tuple[Sites, ...] = ()) -> Jobs:
 
 
 def touched(
-    batch: Batch, jobs: Jobs, mlp_reads: Reads | None, mlp_sites: Iterable[Sites]
+    batch: Batch, jobs: Jobs, mlp_reads: Reads | None, changed: Iterable[Sites | Reads]
 ) -> tuple[Points, Int[Tensor, " through"]]:
-    """The points at which an entry layer's output changes, and at which of them its MLP is recomputed."""
+    """The points at which an entry layer's output changes, and at which of them its MLP is recomputed.
+
+    Args:
+        changed: where the MLP writes something else, whatever it reads.
+    """
     width = jobs.points.width
-    job_rows, site_rows = jobs.points.rows_of(width), [site.points.rows_of(width) for site in mlp_sites]
+    job_rows, site_rows = jobs.points.rows_of(width), [each.points.rows_of(width) for each in changed]
     read_rows = mlp_reads.points.rows_of(width) if mlp_reads else job_rows[:0]
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))
     flat = np.unique(np.concatenate((job_rows, read_rows, *site_rows)))

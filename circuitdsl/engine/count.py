@@ -38,6 +38,9 @@ def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = 
         return np.zeros(where.n, dtype=int)
     later = (where.length - starts) * max(0, min(upto, last) - what.entry - 1) + int(what.entry < last < upto)
     reads = np.zeros((where.n, where.length), dtype=bool)  # where the entry layer's MLP reads something else
+    inside = np.zeros_like(reads, dtype=int)  # and once more for parts of it that read other things
+    for senders in set(what.reads.get((what.entry, "mlp"), {}).values()):
+        inside += where.mask(all_names(senders), what.fixed)
     for port, spread in (("q", False), ("k", True), ("v", True), ("in", False)):
         for senders in what.reads.get((what.entry, port), {}).values():
             if port == "in" or not model.parallel:
@@ -46,7 +49,8 @@ def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = 
     if not model.parallel:
         for names in what.sites.get(Node("head", what.entry), {}).values():
             reads |= where.mask(names, what.fixed)
-    first = reads[:, -1].astype(int) if what.entry == last else reads.sum(axis=1)
+    inside += reads
+    first = inside[:, -1] if what.entry == last else inside.sum(axis=1)
     return np.where(starts < where.length, first + later, 0)
 
 

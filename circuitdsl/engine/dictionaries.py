@@ -174,10 +174,7 @@ def foreign(seen: Seen, explained: float) -> str:
 @measuring()
 def explained_by_prompt(prompts: Prompts, of: str) -> np.ndarray:
     """How much a dictionary explains of each prompt: 1 less its error, as a share of what varies in one on average."""
-    prompts.once(("settled", of), lambda: settled(prompts, of))
-    found, pairs = known(of), prompts.pairs
-    coder = load(found.dictionary, device=prompts.model.device_of(found.dictionary.reads.layer))
-    seen = Seen(prompts.model, found.dictionary, coder, Reading(found.gained, found.centred))
+    seen, pairs = _settled(prompts, of), prompts.pairs
     left, sums = np.zeros(len(pairs)), Explained()
     for places, _, run in _runs(seen, pairs, "clean_tokens"):
         wanted, made = seen.wanted(run), seen.made(run, seen.encode(run))
@@ -185,6 +182,25 @@ def explained_by_prompt(prompts: Prompts, of: str) -> np.ndarray:
         left[places] = (wanted.double() - made.double()).square().sum((1, 2)).cpu().numpy()
     varies = sums.left / (1 - sums.share) if sums.share < 1 else 1.0
     return 1 - left * len(pairs) / varies
+
+
+def _settled(prompts: Prompts, of: str) -> Seen:
+    """A dictionary that nodes name in memory, read as `settled` has found."""
+    prompts.once(("settled", of), lambda: settled(prompts, of))
+    found = known(of)
+    coder = load(found.dictionary, device=prompts.model.device_of(found.dictionary.reads.layer))
+    return Seen(prompts.model, found.dictionary, coder, Reading(found.gained, found.centred))
+
+
+@measuring()
+def fires_on(prompts: Prompts, of: str, position: Position, indices: np.ndarray) -> np.ndarray:
+    """On how many of some clean prompts each feature of a dictionary fires at a position, at any of its tokens."""
+    seen, pairs = _settled(prompts, of), [prompts.pairs[i] for i in indices]
+    counts = np.zeros(seen.found.d_sae)
+    for places, ids, run in _runs(seen, pairs, "clean_tokens"):
+        here = _weights([pairs[i] for i in places], position, ids.shape[1]).to(seen.coder.d.device) > 0
+        counts += ((seen.encode(run) > 0) & here[..., None]).any(1).sum(0).cpu().numpy()
+    return counts
 
 
 @measuring()

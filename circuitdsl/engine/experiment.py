@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.features import dictionary_of, whole_of
-from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, reads_alone
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
@@ -120,13 +120,13 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
-        if edge.receiver.node.is_part:
+        if edge.receiver.node.is_part and not reads_alone(edge.receiver.node):
             raise PatchError(
                 f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
             )
         if edge.sender.stage(model.parallel) >= edge.receiver.node.stage(model.parallel):
             raise PatchError(f"{edge.sender} does not come before {edge.receiver.node}, so it cannot send to it")
-        if edge.receiver.node.kind == "resid":
+        if edge.receiver.node == edge.receiver.node.whole and edge.receiver.node.kind == "resid":
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
@@ -134,9 +134,10 @@ def check(model: Transformer, experiment: Experiment) -> None:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
-    senders, nodes = {edge.sender for edge in experiment.edges}, {site.node for site in experiment.sites}
-    if message := clash(senders, nodes, via_mlps=experiment.via_mlps):
-        raise PatchError(message, REMEDY)
+    for arrow in (*experiment.before, experiment.edges):
+        nodes = {site.node for site in experiment.sites} if arrow is experiment.edges else ()
+        if message := clash(arrow, nodes, via_mlps=experiment.via_mlps):
+            raise PatchError(message, REMEDY)
 
 
 def check_feature(model: Transformer, node: Node) -> None:

@@ -11,14 +11,15 @@ time (norms, projections, MLPs) is computed for all of them at once, attention f
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
@@ -118,21 +119,63 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
         if reads := run.batch.reads(layer, "in", run.batch.width(layer)):
             at = reads.points.flat
             normed.view(-1, model.d_model)[at] = block.mlp_norm(patched_inputs(run, own.flatten(0, 2)[at], reads))
-    out, activations = _mlp(runs, layer, x)
+    mlp = Node("mlp", layer)
+    inside = [run.batch.reads_inside(mlp, width) for run, width in zip(runs, widths, strict=True)]
+    at_sources = zip(runs, apart(source, batches, widths), inside, strict=True)
+    more = [_read_inside(run, own.flatten(0, 2), reads, reads.points.flat) for run, own, reads in at_sources if reads]
+    (out, activations), *received = _mlp(runs, layer, [x, *map(block.mlp_norm, more)])
     for node, values in activations.items():
         for run, own in zip(runs, apart(values, batches, widths), strict=True):
-            if node in run.batch.inside(Node("mlp", layer)):
+            if node in run.batch.inside(mlp):
                 run.now.kept[node] = own
-    for run, width in zip(runs, widths, strict=True):
-        run.tally.block_positions += len(run.batch.rows) * len(run.batch.plans) * width
-    after = mid + _put_all(runs, Node("mlp", layer), widths, out)
+    for run, own, reads in zip(runs, apart(out, batches, widths), inside, strict=True):
+        if reads:
+            _receive(run, mlp, reads, received.pop(0)[1], own.flatten(0, 2), reads.points.flat)
+        run.tally.block_positions += own.shape[:3].numel() + (reads.n_changes if reads else 0)
+    after = mid + _put_all(runs, mlp, widths, out)
     return _streams(runs, layer + 1, apart(after, batches, widths))
 
 
-def _mlp(runs: Passes, layer: int, x: Float[Tensor, "rows d"]) -> tuple[Tensor, dict[Node, Float[Tensor, " rows"]]]:
-    """What the MLP writes, and the values of the neurons and features that any of the passes asks for."""
+def _mlp(
+    runs: Passes, layer: int, inputs: list[Float[Tensor, "_ d"]]
+) -> list[tuple[Float[Tensor, "_ d"], dict[Node, Tensor]]]:
+    """For some inputs: what the MLP writes, and the values of the neurons and features that any of the passes needs."""
     asked = {node for run in runs for node in run.batch.inside(Node("mlp", layer))}
-    return written_inside(runs[0].model, layer, asked, x)
+    out, values = written_inside(runs[0].model, layer, asked, inputs[0] if len(inputs) == 1 else torch.cat(inputs))
+    if len(inputs) == 1:
+        return [(out, values)]
+    sizes = [len(x) for x in inputs]
+    parts = {node: value.split(sizes) for node, value in values.items()}
+    return [(own, {node: each[i] for node, each in parts.items()}) for i, own in enumerate(out.split(sizes))]
+
+
+def _read_inside(
+    run: PatchedRun, source: Float[Tensor, "rows d"], reads: Reads, at: Int[Tensor, " points"]
+) -> Float[Tensor, "n_changes d"]:
+    """What neurons and features of an MLP or a stream read, before any norm; `at` are the rows of their points."""
+    return patched_inputs(run, source[at], reads)[reads.distinct]
+
+
+def _receive(
+    run: PatchedRun,
+    of: Node,
+    reads: Reads,
+    new: Mapping[Node, Float[Tensor, " n_changes"]],
+    whole: Float[Tensor, "rows d"],
+    at: Int[Tensor, " points"],
+) -> None:
+    """Put in what neurons and features of an MLP or a stream write that something was sent to; it is kept.
+
+    Args:
+        new: their values, given what they read.
+        whole: what all of it writes; `at` are the rows of their points.
+    """
+    readers = run.batch.readers(of)
+    for number, a, b in reads.points.heads:
+        node, rows = readers[number], reads.points.flat[a:b]
+        kept, values = run.now.kept[node].flatten(0, 2), new[node][reads.change[a:b]]
+        whole[at[a:b]] += in_whole(run.model, node, (values - kept[rows])[:, None])
+        kept[rows] = values
 
 
 def queries_keys_values(
@@ -266,23 +309,19 @@ def enter(runs: Passes) -> list[Float[Tensor, "N E W d"]]:
     """
     entering = [_entering(run) for run in runs]
     inputs = [next(each) for each in entering]
-    sizes = [len(x) for x in inputs]
-    out, activations = _mlp(runs, runs[0].batch.entry, torch.cat(inputs))
-    own = [
-        dict(zip(activations, each, strict=True))
-        for each in zip(*(a.split(sizes) for a in activations.values()), strict=True)
-    ]
-    written = zip(out.split(sizes), own or [{}] * len(runs), strict=True)
-    return [each.send(of_mlp) for each, of_mlp in zip(entering, written, strict=True)]
+    written = iter(_mlp(runs, runs[0].batch.entry, [x for each in inputs for x in each]))
+    found = [each.send(list(islice(written, len(own)))) for each, own in zip(entering, inputs, strict=True)]
+    return [resid for (resid,) in found]
 
 
-def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Tensor]], None]:
+def _entering(run: PatchedRun) -> Generator[list[Tensor], list[tuple[Tensor, dict[Node, Tensor]]], None]:
     """A pass through its entry layer: gives the MLP's inputs, takes what it writes, gives the residual stream."""
     model, batch, cache, layer = run.model, run.batch, run.runs.clean, run.batch.entry
     heads, mlp, width = Node("head", layer), Node("mlp", layer), batch.width(layer)
     jobs, reads = entry_jobs(batch, width, batch.sites(heads, width)), batch.reads(layer, "in", width)
     block, sites, own = model.blocks[layer], batch.sites(mlp, width), batch.inside(mlp)
-    points, through = touched(batch, jobs, reads, sites)
+    inside = batch.reads_inside(mlp, width)
+    points, through = touched(batch, jobs, reads, (*sites, *([inside] if inside else [])))
     delta, moved = _attention_changes(run, points, jobs)
     source = cache.mlp_in[layer][points.prompt, points.pos]
     if not model.parallel:
@@ -303,20 +342,28 @@ def _entering(run: PatchedRun) -> Generator[Tensor, tuple[Tensor, dict[Node, Ten
     if reads:
         rows = torch.searchsorted(flat, reads.points.flat)
         x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
-    out[through], activations = yield x
+    if inside:
+        run.tally.block_positions += inside.n_changes
+        changed = torch.searchsorted(points.flat, inside.points.flat)
+        (written, activations), (_, received) = yield [x, block.mlp_norm(_read_inside(run, source, inside, changed))]
+    else:
+        ((written, activations),) = yield [x]
+    out[through] = written
     for node in own:
         run.now.kept[node].flatten(0, 2)[flat] = activations[node]
+    if inside:
+        _receive(run, mlp, inside, received, out, changed)
     for site in sites:
         rows = torch.searchsorted(points.flat, site.points.flat)
         out[rows] = _replaced(run, mlp, site, out[rows])
     _keep(run, mlp, points.flat, out)
     shape = len(batch.rows), len(batch.plans), width, model.d_model
     if not model.parallel and len(out) == np.prod(shape[:3]):
-        yield source.add_(out).view(shape)
+        yield [source.add_(out).view(shape)]
         return
     resid = run.clean(cache.resid_pre[layer + 1] if layer + 1 < model.n_layers else cache.end[:, None], width)
     resid.view(-1, model.d_model)[points.flat] += delta + out - cache.value(mlp)[points.prompt, points.pos]
-    yield resid
+    yield [resid]
 
 
 def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values: Tensor) -> None:
@@ -460,6 +507,10 @@ def _streams(runs: Passes, layer: int, resids: Iterable[Float[Tensor, "N E W d"]
     of, found = Node("resid", layer), []
     for run, resid in zip(runs, resids, strict=True):
         run.now.kept.update(of_stream(run.batch.inside(of), resid))
+        if reads := run.batch.reads_inside(of, resid.shape[2]):
+            flat, at = resid.flatten(0, 2), reads.points.flat
+            read = of_stream(run.batch.inside(of), _read_inside(run, flat, reads, at))
+            _receive(run, of, reads, read, flat, at)
         found.append(_put(run, of, resid))
         below = sorted(node for node in run.batch.kept_nodes if of.holds(node))
         for site in run.batch.sites(of, resid.shape[2]) if below else ():

@@ -185,6 +185,7 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
     join("embed", -1)
     for layer in range(model.n_layers):
         heads, mlp = Node("head", layer).stage(model.parallel), Node("mlp", layer).stage(model.parallel)
+        record(Node("resid", layer).stage(model.parallel))
         join("resid", layer)
         cut(layer)
         record(heads)
@@ -195,6 +196,7 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         if model.parallel:
             join("head", layer)
         join("mlp", layer)
+    record(Node("resid", model.n_layers).stage(model.parallel))
     join("resid", model.n_layers)
     cut(model.n_layers)
     record(float("inf"))

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,16 +22,10 @@ from circuitdsl.brief import quoted
 from circuitdsl.circuit.nodes import EMBED, Input, Node
 from circuitdsl.circuit.whole_graph import WholeGraph
 from circuitdsl.errors import UsageError
-from circuitdsl.ordinary import Unreadable, read_ordinary
+from circuitdsl.interop.exchange import is_number, read_json, wrong_of
 from circuitdsl.visible import json_text
 
 Array = np.ndarray
-#: bytes of a file that is read: of a model with a million edges
-LARGEST = 2**28
-#: how files of PyTorch begin: a zip archive, or a pickle
-_PICKLED = (b"PK\x03\x04", b"\x80")
-#: no score is so large
-LARGE = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +40,7 @@ class Scored:
         found: the share of resamples of the prompts in which an edge is one of the circuit; empty where not asked.
         d_model: 0 where it is not known.
         about: where the scores come from.
+        always: the nodes of every circuit, where nodes alone are scored: those that are named without a score (EAP-IG).
     """
 
     graph: WholeGraph
@@ -57,6 +51,7 @@ class Scored:
     d_model: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
     found: Float[Array, " edges"] | tuple[()] = ()
+    always: frozenset[Node] = frozenset()
 
     def top(self, many: int, absolute: bool = False) -> Bool[Array, " edges"]:
         """The edges with the highest scores (the largest, whatever their sign), those on no way taken out.
@@ -70,7 +65,7 @@ class Scored:
         if self.edges_scored:
             return self.graph.highest(np.abs(self.scores) if absolute else self.scores, many)
         ranked = sorted(self.nodes, key=lambda node: -abs(self.nodes[node]) if absolute else -self.nodes[node])
-        return self.graph.between({EMBED, *ranked[:many]})
+        return self.graph.between(self.always.union(ranked[:many]))
 
     @property
     def items(self) -> int:
@@ -115,22 +110,11 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
             score that is no number.
     """
 
-    def wrong(why: str, hint: str | None = None) -> UsageError:
-        return UsageError(f"{path}: {why}", hint=hint)
-
-    try:
-        found = read_ordinary(path, LARGEST)
-    except Unreadable as error:
-        raise wrong(str(error), "give a JSON file that EAP-IG, MIB or circuitdsl has written") from None
-    if found.startswith(_PICKLED):
-        raise wrong(
-            "it is a file of PyTorch, which may run a program when it is read; it was not",
-            "load it with EAP-IG where you trust it, and save it with graph.to_json",
-        )
-    try:
-        given = json.loads(found)
-    except (ValueError, RecursionError) as error:
-        raise wrong(f"it is no JSON: {error}") from None
+    wrong = wrong_of(path)
+    saved = "load it with EAP-IG where you trust it, and save it with graph.to_json"
+    given = read_json(path, "EAP-IG, MIB or circuitdsl", saved)
+    if isinstance(given, dict) and "links" in given:
+        raise wrong("it is an attribution graph, whose nodes are features", "give its dictionaries: --dictionary DIR")
     if not isinstance(given, dict) or not all(isinstance(given.get(key), dict) for key in ("cfg", "nodes", "edges")):
         raise wrong("it needs `cfg`, `nodes` and `edges`, each an object", "graph.to_json of EAP-IG writes such a file")
     graph, width = _graph(given["cfg"], wrong)
@@ -146,21 +130,28 @@ def read(path: Path, model: str = "", shape: WholeGraph | None = None) -> Scored
         scores[numbers[name]], kept[numbers[name]] = score or 0.0, inside
     nodes = dict[Node, float]()
     by_name = {name_of_node(node): node for node in graph.senders}
-    chosen = set[Node]()
+    chosen, always = set[Node](), set[Node]()
     for name, values in given["nodes"].items():
         if name not in by_name and name != "logits":
             raise wrong(f"there is no node {quoted(name)} in {graph}")
         score, inside = _values(name, _without_nan(values), wrong)
-        if name in by_name and score is not None:
-            nodes[by_name[name]] = score
-        if name in by_name and inside:
-            chosen.add(by_name[name])
+        node = by_name.get(name)
+        if node and score is not None:
+            nodes[node] = score
+        elif node:
+            always.add(node)
+        if node and inside:
+            chosen.add(node)
     if not scored and not nodes and not kept.any() and not chosen:
         raise wrong("neither edges nor nodes have a score, and none is in the graph")
     if not given["edges"]:
         kept = graph.between(chosen)
+    if EMBED not in nodes:
+        always.add(EMBED)
+    scored &= bool(scores.any()) or not nodes  # files about nodes may give every edge the score 0
     about = given.get("about")
-    return Scored(graph, scores, kept, nodes, scored, width, about if isinstance(about, dict) else {})
+    known = about if isinstance(about, dict) else {}
+    return Scored(graph, scores, kept, nodes, scored, width, known, always=frozenset(always))
 
 
 def _graph(cfg: Mapping[str, Any], wrong: Any) -> tuple[WholeGraph, int]:
@@ -170,7 +161,9 @@ def _graph(cfg: Mapping[str, Any], wrong: Any) -> tuple[WholeGraph, int]:
     if (3 * heads + 1) * layers * (heads + 1) * layers > 2**28:
         raise wrong(f"{layers} layers of {heads} heads have more edges than are read")
     parallel, width = cfg.get("parallel_attn_mlp", False), cfg.get("d_model", 0)
-    return WholeGraph(layers, heads, parallel is True), width if type(width) is int else 0
+    if type(parallel) is not bool:
+        raise wrong(f"`parallel_attn_mlp` is true or false, not {quoted(repr(parallel))}")
+    return WholeGraph(layers, heads, parallel), width if type(width) is int else 0
 
 
 def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:
@@ -178,7 +171,7 @@ def _values(name: str, values: Any, wrong: Any) -> tuple[float | None, bool]:
     if not isinstance(values, dict):
         raise wrong(f"{quoted(name)} needs an object with `score` and `in_graph`")
     score = values.get("score")
-    if score is not None and (type(score) not in (int, float) or not abs(score) < LARGE):
+    if score is not None and not is_number(score):
         raise wrong(f"the score of {quoted(name)} is {quoted(repr(score))}; a score is a finite number")
     return score, values.get("in_graph") is True
 

@@ -55,7 +55,6 @@ TOO_LONG = 10**18
 
 
 def whole(digits: str) -> int:
-    """An index as an int."""
     return int(digits) if len(digits) <= 18 else TOO_LONG
 
 
@@ -159,6 +158,9 @@ class Builder(Transformer[Token, Any]):
         return s.Measurement(span(c), s.Word(c[0].span, str(c[0])), every(c, s.Syntax))
 
     knockout = measurement
+
+    def against(self, c: list[Child]) -> s.Against:
+        return s.Against(span(c), str(c[0]), c[1], first(c, s.Number), has(c, "TIMES"))
 
     def options(self, c: list[Child]) -> tuple[Child, ...]:
         return every(c, s.Syntax)

@@ -319,7 +319,17 @@ class Agree(Syntax, form="agree"):
     """`agree`, as in `roles agree`"""
 
 
-Relation = Compared | Between | AboveChance | Change | Agree
+class Against(Syntax):  # > attention(negative, END -> IO) by 30 points, or by 2 times
+    relation: str
+    other: Measurement
+    by: Number | None = None
+    times: bool = False
+
+    def __str__(self) -> str:
+        return joined(self.relation, self.other, f"by {self.by}" if self.by else "", "times" if self.times else "")
+
+
+Relation = Compared | Between | AboveChance | Change | Agree | Against
 
 
 class PlainClaim(Syntax, form="{word}"):  # matters, negligible, lowers or raises

@@ -21,7 +21,8 @@ NAMES = {
 }  # fmt: skip
 #: what is expected, in words, where these terminals may stand; the first row that fits is taken
 KINDS = (
-    ("a value", {"NAME", "POSITION", "INT"}), ("a name", {"CIRCUIT", "NAME", "POSITION"}),
+    ("a value", {"NAME", "POSITION", "INT"}), ("a number or a measurement", {"NAME", "ROLE", "INT"}),
+    ("a name", {"CIRCUIT", "NAME", "POSITION"}),
     ("a claim such as 'lowers'", {"MATTERS", "LOWERS"}), ("a node or a group", {"NAME", "DECIMAL", "MLP"}),
     ("a name", {"NAME", "POSITION", "MLP"}), ("a position such as END", {"POSITION", "STAR"}),
 )  # fmt: skip

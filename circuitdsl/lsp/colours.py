@@ -54,9 +54,10 @@ def _of_tokens(document: Document) -> Iterator[Coloured]:
         piece.span[:2] for line in document.lines for piece in parts_of(line.statement) if isinstance(piece, s.Head)
     }
     measured = {
-        line.statement.measurement.name.span
+        piece.name.span
         for line in document.lines
-        if isinstance(line.statement, s.Expect | s.SetAttention)
+        for piece in parts_of(line.statement)
+        if isinstance(piece, s.Measurement)
     }
     lines, _ = cut(document.text)
     for piece in (piece for line in lines for piece in line):

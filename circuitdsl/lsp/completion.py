@@ -12,7 +12,7 @@ from circuitdsl.language.parse import HOLDS, VERBS, expected_after
 from circuitdsl.lsp import offers
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.offers import Offer, Place
-from circuitdsl.lsp.pieces import Piece, cut
+from circuitdsl.lsp.pieces import cut
 from circuitdsl.lsp.words import KEYWORD_SAYS
 from circuitdsl.measurements import KINDS
 
@@ -44,15 +44,11 @@ def complete(document: Document, row: int, column: int) -> list[Offer]:
     if here and pieces[-1].text.startswith('"') and (string := _STRING.search(typed)):
         return _matching(offers.strings(document, pieces[:-1], string.start() + 1), string[1])
     # a statement goes on in the next row only inside brackets
-    pieces = pieces if here or _is_open(pieces) else []
+    depth = sum((piece.kind in ("LPAR", "LSQB")) - (piece.kind in ("RPAR", "RSQB")) for piece in pieces)
+    pieces = pieces if here or depth > 0 else []
     allowed = expected_after([piece.kind for piece in pieces])
     place = Place(document, row, pieces, allowed, prefix[0], line[:1].isspace())
-    return _matching(_unique(_offers(place)), prefix[0], start)
-
-
-def _is_open(pieces: list[Piece]) -> bool:
-    depth = sum((piece.kind in ("LPAR", "LSQB")) - (piece.kind in ("RPAR", "RSQB")) for piece in pieces)
-    return depth > 0
+    return _matching({offer.text: offer for offer in _offers(place)}.values(), prefix[0], start)
 
 
 def _matching(offers: Iterable[Offer], typed: str, start: int | None = None) -> list[Offer]:
@@ -61,10 +57,6 @@ def _matching(offers: Iterable[Offer], typed: str, start: int | None = None) -> 
         for offer in offers
         if offer.text.startswith(typed) and offer.text != typed
     ]
-
-
-def _unique(offers: Iterable[Offer]) -> Iterable[Offer]:
-    return {offer.text: offer for offer in offers}.values()
 
 
 def _offers(place: Place) -> Iterator[Offer]:
@@ -87,7 +79,7 @@ def _keywords(place: Place) -> Iterator[Offer]:
     where = {type(header) for header in place.headers}
     unfit = {"embed", "logits", "self"}
     unfit |= set() if s.Compare in where else {"agree"}
-    unfit |= {"role"} if place.before in ("EXPECT", "SET") else set()  # it is offered as a measurement
+    unfit |= {"role"} if place.before in ("EXPECT", "SET", "RELATION") else set()  # it is offered as a measurement
     unfit |= set() if where & {s.WhenPatched, s.WhenKnockedOut, s.WhenBoth, s.Intervention} else {"rises", "falls"}
     for word in sorted((KEYWORDS | SOFT.keys()) - unfit):
         if word.upper() in place.allowed:
@@ -145,6 +137,8 @@ def _names(place: Place) -> Iterator[Names]:
         yield offers.circuits
     elif before == "WITH" and first == "REPLACE":
         yield lambda _: (Offer(word, "value", 0) for word in ABLATIONS)
+    elif (first, before) == ("EXPECT", "RELATION"):
+        yield lambda place: (one for one in offers.measurements(place) if one.text == place.pieces[1].text)
     elif before == "ON":
         yield offers.tasks
     elif (first, before) == ("EXPECT", "EXPECT") or (first, before) == ("SET", "SET"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from circuitdsl.circuit.paths import leaves, real
@@ -27,7 +29,8 @@ def used(document: Document, opened: Open) -> Iterator[Document]:
     seen, waiting = {real(Path(document.path))}, [document]
     while waiting:
         each = waiting.pop()
-        for written in _uses(each):
+        uses = (line.statement.path.text for line in each.lines if isinstance(line.statement, s.Use))
+        for written in uses:
             path = real(Path(each.path).parent / written)
             if path not in seen and leaves(written, Path(each.path).parent, root) is None and path.is_file():
                 seen.add(path)
@@ -56,15 +59,6 @@ def prompt_file(document: Document, task: s.Task) -> Path | None:
     return folder / written
 
 
-def _uses(document: Document) -> Iterator[str]:
-    yield from (line.statement.path.text for line in document.lines if isinstance(line.statement, s.Use))
-
-
 def _specs(folder: Path) -> Iterator[Path]:
-    try:
-        for number, path in enumerate(folder.rglob("*.circ")):
-            if number >= _MOST:
-                return
-            yield path
-    except OSError:
-        return
+    with suppress(OSError):
+        yield from islice(folder.rglob("*.circ"), _MOST)

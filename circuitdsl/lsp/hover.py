@@ -51,8 +51,8 @@ def hover(
 def _of_piece(document: Document, statement: s.Statement, piece: Piece, row: int, name: Name | None) -> Iterator[str]:
     word, circuit = piece.text, document.circuit_at(row)
     before = document.rows[row - 1][: piece.span.column - 1].split()[-1:]
-    measurement = isinstance(statement, s.Expect | s.SetAttention) and piece.kind in ("NAME", "ROLE")
-    if measurement and statement.measurement.name.span == piece.span:  # type: ignore[union-attr]
+    measured = (part.name.span for part in parts_of(statement) if isinstance(part, s.Measurement))
+    if piece.kind in ("NAME", "ROLE") and piece.span in measured:
         yield f"**{word}**: {measurement_says(word) or (metric_says(word) if word in METRICS else '')}"
     elif circuit and any(
         isinstance(part, s.Head | s.Mlp | s.Resid) and part.span[:2] == piece.span[:2] for part in parts_of(statement)

@@ -40,7 +40,8 @@ def hints(document: Document, known: Sequence[LastVerdict], now: float | None = 
     found = []
     for circuit, claim, verdicts in _claims(document, known):
         worst = min(verdicts, key=lambda one, of=claim: WORST_OUTCOMES.index(_outcome(of, one)))  # type: ignore[misc]
-        row = _last_row(document, claim)
+        line = document.line_at(claim.line)
+        row = end_of(line.statement) if line else claim.line
         figure = " ".join(part for part in (worst.figure, worst.interval) if part)
         where = f" on {worst.task}" if len(verdicts) > 1 and worst.task else ""
         stale = _STALE if _is_stale(circuit, claim, worst) else ""
@@ -112,8 +113,3 @@ def age(when: float, now: float | None = None) -> str:
             count = int(seconds // size)
             return f"{count} {name}{'s' * (count != 1)} ago"
     return "just now"
-
-
-def _last_row(document: Document, claim: Claim) -> int:
-    line = document.line_at(claim.line)
-    return end_of(line.statement) if line else claim.line

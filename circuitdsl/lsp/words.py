@@ -45,7 +45,7 @@ KEYWORD_SAYS = {
     "intervention": "a change of the model; the lines below it say what follows.",
     "set": "`set attention(GROUP, FROM -> TO) = x%`: FROM's attention to TO is set to this share.",
     "scale": "what nodes write is multiplied: `scale GROUP by 2`.",
-    "by": "by how much: after `rises`, `falls` and `scale`.",
+    "by": "by how much: after `rises`, `falls` and `scale`, and behind two figures: `> FIGURE by 30 points`.",
     "replace": "what nodes write is replaced: `replace GROUP with mean | corrupt | zero`.",
     "with": "what stands in the place of another, or what is compared with it.",
     "project": "`project out 8.6[2]`: a singular component of a head is removed.",
@@ -80,7 +80,7 @@ KEYWORD_SAYS = {
     "expected": "`expected to fail \"why\"`: a known gap; the claim counts as passed until it holds.",
     "to": "part of `expected to fail`.",
     "fail": "part of `expected to fail`.",
-    "times": "part of `stronger than EDGE by 2 times`.",
+    "times": "part of `stronger than EDGE by 2 times`, and of `> FIGURE by 2 times`.",
     "knockout": "`stronger than knockout(GROUP)`: what a knock-out is compared with.",
 }  # fmt: skip
 
@@ -98,7 +98,6 @@ def measurement_says(word: str) -> str:
 
 
 def metric_says(word: str) -> str:
-    """A metric in a sentence."""
     shape = METRICS[word]
     low, high = (f"{end:g}" if end is not None else "" for end in (shape.low, shape.high))
     between = f", from {low or '−∞'} to {high or '∞'}" if low or high else ""

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.errors import UserError
@@ -17,6 +16,7 @@ from circuitdsl.matrix.runs import OF_SESSION
 from circuitdsl.matrix.worker import Settings
 from circuitdsl.report.numbers import duration
 from circuitdsl.report.shown import Shown
+from circuitdsl.report.tables import table_of
 from circuitdsl.verify.forecast import size
 from circuitdsl.verify.portions import cutting
 from circuitdsl.verify.session import Session
@@ -82,12 +82,10 @@ class MatrixForecast(Shown):
         return least / 3600, most / 3600
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
         sums = {name: getattr(self, name) for name in ("seconds", "gpu_hours", "cpu_hours")}
         return asdict(self) | sums
 
     def show(self, console: Console) -> None:
-        """Print a line for each cell, but for the seeds, and the sum."""
         if len(self.works) > MOST:
             self._show_models(console)
         else:
@@ -110,11 +108,12 @@ class MatrixForecast(Shown):
     def _show_cells(self, console: Console) -> None:
         tasks = any(each.task for each in self.works)
         names = ("  spec", "model", *(["task"] * tasks), "device")
-        table = _table(names, ("cells", "parts", "memory", "each at the first look", "on all prompts"))
+        figures = ("cells", "parts", "memory", "each at the first look", "on all prompts")
+        table = table_of(*names, *figures, left=names, dim=True, no_wrap=True)
         for each in self.works:
             about = (f"  {each.spec}", each.model, *([each.task] * tasks), each.device)
-            figures = (f"{each.cells:,}", _range(each.portions), size(each.memory), *map(duration, each.seconds))
-            table.add_row(*map(Text, about), *figures)
+            shown = (f"{each.cells:,}", _range(each.portions), size(each.memory), *map(duration, each.seconds))
+            table.add_row(*map(Text, about), *shown)
         parts = _sum((each.cells * each.portions[0], each.cells * each.portions[1]) for each in self.works)
         blank = [""] * (len(names) - 1)
         most = size(max((each.memory for each in self.works), default=0))
@@ -122,7 +121,9 @@ class MatrixForecast(Shown):
         console.print(table)
 
     def _show_models(self, console: Console) -> None:
-        table = _table(("  model", "device"), ("cells", "memory", "at the first look", "on all prompts"))
+        names = ("  model", "device")
+        figures = ("cells", "memory", "at the first look", "on all prompts")
+        table = table_of(*names, *figures, left=names, dim=True, no_wrap=True)
         for model in dict.fromkeys(each.model for each in self.works):
             mine = [each for each in self.works if each.model == model]
             cells, device = sum(each.cells for each in mine), next((each.device for each in mine if each.device), "")
@@ -148,15 +149,6 @@ def _hours(hours: float) -> str:
 
 def _range(pair: tuple[int, int]) -> str:
     return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,} to {pair[1]:,}"
-
-
-def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    for name in figures:
-        table.add_column(name, justify="right")
-    return table
 
 
 def forecast(

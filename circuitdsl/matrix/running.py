@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from circuitdsl import verdicts
 from circuitdsl.errors import NOT_RUN
 from circuitdsl.matrix.cell import NOT_APPLICABLE, Cell, Record
 from circuitdsl.matrix.results import Results, report_name
@@ -127,10 +128,5 @@ def record_of(one: Verified) -> Record:
 def status_of(records: Sequence[Record], allow_undecided: bool = False) -> int:
     """The exit status of some cells: 3 where one could not be run or nothing could be asked, else as for reports."""
     outcomes = {row.outcome for record in records for row in record.claims} - {NOT_APPLICABLE}
-    if any(record.state == "failed" for record in records) or not outcomes:
-        return NOT_RUN
-    if outcomes & {"fails", "unexpected"}:
-        return 1
-    if "error" in outcomes:
-        return NOT_RUN
-    return 1 if "undecided" in outcomes and not allow_undecided else 0
+    failed = any(record.state == "failed" for record in records)
+    return NOT_RUN if failed else verdicts.status_of(outcomes, allow_undecided)

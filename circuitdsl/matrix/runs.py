@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,6 @@ def _level(given: Any) -> str:
     return "" if right else "is a level between 0 and 1, such as 0.05"
 
 
-def _prompts(given: Any) -> str:
-    return _limit(prompts_of, given)
-
-
 def _limit(check: Callable[[Any], object], given: Any) -> str:
     try:
         check(given)
@@ -76,7 +73,7 @@ def _limit(check: Callable[[Any], object], given: Any) -> str:
 
 #: the options of a run; each function says what a value is, where the given one is not
 OPTIONS: Mapping[str, Callable[[Any], str]] = {
-    "prompts": _prompts,
+    "prompts": partial(_limit, prompts_of),
     "early_stop": _yes_or_no,
     "each_at": _level,
     "generalise": _one_of("prompts", "templates"),

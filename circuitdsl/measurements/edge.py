@@ -14,7 +14,7 @@ from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind
-from circuitdsl.measurements.nulls import Nulls, null_of
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part, patched
 from circuitdsl.measurements.requests import EdgeRequest, edge_request
 
@@ -55,10 +55,10 @@ class EdgeEffect(Kind):
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         single = tuple((member, edge_request((member,), self.patch)) for member in self.members)
         if not claim.each:
-            return ClaimPlan(claim, task, (self.part(claim, nulls),), single)
+            return ClaimPlan(claim, task, (self.compared(claim, nulls),), single)
         return ClaimPlan(claim, task, tuple(_part(str(m), request, claim, nulls) for m, request in single), single)
 
 
 def _part(label: str, request: EdgeRequest, claim: Claim, nulls: Nulls) -> Part:
     direct = replace(request, via_mlps=False) if request.via_mlps else None
-    return replace(patched(label, request, null_of(request, claim, nulls)), other=direct)
+    return replace(patched(label, request, claim, nulls), other=direct)

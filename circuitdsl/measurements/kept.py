@@ -109,6 +109,12 @@ def recomputed(entry: int, upto: int, n_layers: int) -> Kept:
     return Kept(nodes, resid_pre=own | (after - {n_layers}), mlp_in=own, q=own, k=above, v=above)
 
 
+def received(readers: Nodes, upto: int, n_layers: int) -> Kept:
+    """What patched runs take from the clean run where something else is sent to some nodes; see `recomputed`."""
+    first = min(n_layers if node == LOGITS else node.known_after for node in readers)
+    return recomputed(first, upto, n_layers) | Kept(values(*(node for node in readers if node.kind == "mlp")))
+
+
 def through_mlps(first: int, last: int) -> Kept:
     """What is needed to follow a change through the MLPs of some layers."""
     layers = frozenset(range(max(first, 0), last + 1))

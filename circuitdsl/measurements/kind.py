@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from circuitdsl.circuit.changes import Intervention
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Moves
+from circuitdsl.circuit.criteria import Exceeds, Moves
 from circuitdsl.circuit.measurement import Expected, Measurement
 from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import ChangedRequest, Request, patch_request
@@ -63,9 +63,17 @@ class Kind(Measurement):
         """What a claim is tested on where it is about one figure."""
         raise NotImplementedError(f"{type(self).__name__} has no single figure")
 
+    def compared(self, claim: Claim, nulls: Nulls) -> Part:
+        """The same, less the other figure where it is compared with one."""
+        part = self.part(claim, nulls)
+        for test in claim.tests:
+            if isinstance(test, Exceeds) and isinstance(test.other, Kind):
+                return replace(part, base=test.other.part(claim, nulls).request, times=test.times, null=())
+        return part
+
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         """How a claim is measured on a task."""
-        return ClaimPlan(claim, task, (self.part(claim, nulls),))
+        return ClaimPlan(claim, task, (self.compared(claim, nulls),))
 
     def protocol_of(self, plan: ClaimPlan) -> dict[str, str]:
         """How it was measured, as reports have it: what is read or patched, in which run, under which condition."""

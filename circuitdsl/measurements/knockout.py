@@ -16,7 +16,7 @@ from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind
-from circuitdsl.measurements.nulls import Nulls, null_of
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import Part, patched
 from circuitdsl.measurements.requests import NodeRequest, patch_request
 
@@ -85,5 +85,5 @@ class NodeEffect(Kind):
     def part(self, claim: Claim, nulls: Nulls) -> Part:
         under = None if claim.under is None else patch_request(cast(Patch | Both, claim.under.effect))
         request = replace(cast(NodeRequest, patch_request(self.patch)), under=under)
-        part = patched("", request, null_of(request, claim, nulls))
+        part = patched("", request, claim, nulls)
         return part if under is None else replace(part, base=under)

@@ -6,7 +6,8 @@ exchanged for another one, at the positions and into the inputs that the claimed
 stands for all nodes that write before its layer, each of these is. Pairs that the spec claims
 elsewhere are left out, and so are nodes that it knocks out. A singular component is matched with those of the same
 number in other heads, a neuron with others of its layer, a part along a direction with those of other nodes along it, a
-feature with those of its dictionary that the patch changes on at least as many of the prompts.
+feature with those of its dictionary that fire on at least as many of the prompts at its positions. Which do is known
+when the model has run: until then any feature stands for them, so that work can be planned.
 
 The members of a group may stand in its null, in other company: a group that matters by one member alone must not look
 rare only because no random group was allowed to have that member. So a random group is as rare as it should be, in 5 %
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import perm, prod
 
 from circuitdsl.circuit.changes import knocked_out
-from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Matters
+from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.features import dictionary_of
 from circuitdsl.circuit.nodes import EMBED, ERROR, Edge, Input, Node, Site
 from circuitdsl.circuit.shapes import ModelShape
@@ -31,27 +32,59 @@ from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PatchRequ
 
 #: members of a null, where there are that many
 SIZE = 40
-#: features that are run to find those that fire as often as a claimed one
-FEATURES = 6 * SIZE
 #: draws before a null is taken to have no more members
 TRIES = 20 * SIZE
 
 Swap = dict[Node, Node]
 
 
+@dataclass(frozen=True)
 class Nulls:
-    """The nulls of one circuit in a model of one shape; the same spec always gets the same ones."""
+    """The nulls of one circuit in a model of one shape; the same spec always gets the same ones.
 
-    def __init__(self, circuit: Circuit, shape: ModelShape) -> None:
-        self.circuit = circuit
-        self.shape = shape
-        self.claimed = {edge for _, member in circuit.edges() for edge in member.edges}
-        #: the same of the whole nodes whose parts are claimed
-        self.with_parts = {edge._replace(sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
+    Attributes:
+        claimed: the edges that the spec claims.
+        named: the nodes that it names or knocks out.
+        alike: gives the features that fire as often as one, where that is known.
+    """
+
+    circuit: Circuit = field(compare=False)
+    shape: ModelShape
+    claimed: frozenset[Edge]
+    named: frozenset[Node]
+    alike: Callable[[Node], Iterable[int]] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, circuit: Circuit, shape: ModelShape) -> Nulls:
+        """Those of a circuit."""
         patches = [claim.measurement.patch for claim in circuit.claims]
-        self.named = {node for group in circuit.groups for node in group.nodes}
         patches += [claim.under.effect for claim in circuit.claims if claim.under]  # type: ignore[misc]
-        self.named |= {site.node for patch in patches for site in knocked_out(patch)}
+        named = {node for group in circuit.groups for node in group.nodes}
+        named |= {site.node for patch in patches for site in knocked_out(patch)}
+        claimed = frozenset(edge for _, member in circuit.edges() for edge in member.edges)
+        return cls(circuit, shape, claimed, frozenset(named))
+
+    @cached_property
+    def with_parts(self) -> Set[Edge]:
+        """The claimed edges of the whole nodes whose parts are claimed."""
+        return {edge._replace(sender=edge.sender.whole) for edge in self.claimed if edge.sender.is_part}
+
+    def about(self, nodes: Set[Node]) -> Nulls:
+        """What of these concerns features of the dictionaries of some."""
+        names = {node.of for node in nodes}
+        claimed = frozenset(edge for edge in self.claimed if edge.sender.of in names)
+        return replace(self, claimed=claimed, named=frozenset(node for node in self.named if node.of in names))
+
+    def of_patch(self, request: PatchRequest) -> tuple[PatchRequest, ...]:
+        """Random counterparts of a patch. Features beside other nodes have none: they might share what they write."""
+        if len({not node.of for node, _ in request.writes}) > 1:
+            return ()
+        match request:
+            case EdgeRequest():
+                return self.of_edges(request)
+            case PathRequest():
+                return self.of_paths(request)
+        return self.of_sites(request)
 
     def of_edges(self, request: EdgeRequest) -> tuple[EdgeRequest, ...]:
         """Random counterparts of a patch: other senders into its receivers, then into others of their layers."""
@@ -96,35 +129,12 @@ class Nulls:
         pools = {kind: [n for n in self._nodes(kind) if _unnamed(n, named)] for kind in map(_kind, nodes)}
         found: dict[tuple[Site, ...], None] = {}
         for swap in _distinct(_draws(nodes, pools, rng), _exchanges(nodes, pools)):
-            sites = tuple(sorted(Site(swap[site.node], site.position) for site in request.sites))
-            if set(sites) != set(request.sites):
+            sites = tuple(sorted({Site(swap[site.node], site.position) for site in request.sites}))
+            if len(sites) == len(request.sites) and set(sites) != set(request.sites):
                 found[sites] = None
             if len(found) == SIZE:
                 break
         return tuple(NodeRequest(sites, request.ablate, request.direction, request.under) for sites in found)
-
-    def of_feature(self, request: PatchRequest) -> tuple[PatchRequest, ...]:
-        """Other features of the same dictionary; those that fire more rarely are left out when they were run.
-
-        Groups of features, features beside other nodes, and what a dictionary does not explain have none.
-        """
-        nodes = {node for node, _ in request.writes}
-        if len(nodes) > 1 or isinstance(request, PathRequest):
-            return ()
-        (node,), rng = nodes, random.Random(repr(request))
-        many = 0 if node.index == ERROR else dictionary_of(node).d_sae
-        others = [node._replace(index=i) for i in rng.sample(range(many), many) if i != node.index]
-        found: list[PatchRequest] = []
-        for other in others:
-            if isinstance(request, NodeRequest):
-                sites = tuple(Site(other, site.position) for site in request.sites)
-                found += [replace(request, sites=sites)] * _unnamed(other, self.named)
-            else:
-                edges = tuple(edge._replace(sender=other) for edge in request.edges)
-                found += [replace(request, edges=edges)] * (not any(edge in self.claimed for edge in edges))
-            if len(found) == FEATURES:
-                break
-        return tuple(found)
 
     def _early(self, request: EdgeRequest) -> dict[Node, list[Node]]:
         """The nodes of each kind of sender that come before some receiver."""
@@ -184,8 +194,11 @@ class Nulls:
         return earlier and not self._claimed(edge)
 
     def _nodes(self, like: Node) -> list[Node]:
-        """Every node of a kind: heads, their components of one number, MLPs, the neurons of a layer."""
+        """Every node of a kind: heads, their components of one number, MLPs, the neurons of a layer, features alike."""
         layers, heads = range(self.shape.n_layers), range(self.shape.n_heads)
+        if like.of:
+            alike = self.alike or (lambda node: range(dictionary_of(node).d_sae))
+            return [like] if like.index == ERROR else [like._replace(index=i) for i in alike(like)]
         match like.kind:
             case "head":
                 return [Node("head", layer, head, like.index, along=like.along) for layer in layers for head in heads]
@@ -199,22 +212,10 @@ class Nulls:
                 return [like]
 
 
-def null_of(request: PatchRequest, claim: Claim, nulls: Nulls) -> tuple[PatchRequest, ...]:
-    """The null of a patch, where the claim compares it with one."""
-    if not any(isinstance(test, Matters) for test in claim.tests):
-        return ()
-    if any(node.of for node, _ in request.writes):
-        return nulls.of_feature(request)
-    match request:
-        case EdgeRequest():
-            return nulls.of_edges(request)
-        case PathRequest():
-            return nulls.of_paths(request)
-    return nulls.of_sites(request)
-
-
 def _kind(node: Node) -> Node:
-    """What a node's counterparts have in common, as a node without the rest."""
+    """What a node's counterparts have in common, as a node without the rest; features are matched one by one."""
+    if node.of:
+        return node
     if node.kind == "head" or node.along:
         return Node(node.kind, index=node.index, along=node.along)
     return Node("mlp", node.layer, index=0) if node.is_part else Node(node.kind)

@@ -13,7 +13,7 @@ from circuitdsl.circuit.path_arrows import resolve_path
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind
-from circuitdsl.measurements.nulls import Nulls, null_of
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part, patched
 from circuitdsl.measurements.requests import PathRequest, path_request
 
@@ -51,4 +51,4 @@ class PathEffect(Kind):
 
 
 def _part(label: str, request: PathRequest, claim: Claim, nulls: Nulls) -> Part:
-    return patched(label, request, null_of(request, claim, nulls))
+    return patched(label, request, claim, nulls)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Claim
-from circuitdsl.circuit.criteria import Test
+from circuitdsl.circuit.criteria import Matters, Test
+from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.peers import Peers
 from circuitdsl.measurements.requests import EdgeRequest, PatchRequest, PathRequest, Request, Subgraph
 
@@ -24,8 +25,9 @@ class Part:
 
     Attributes:
         label: names the part among others; empty for a claim's only one.
-        base: what is taken from the request's numbers, prompt by prompt; None leaves them as they are.
+        base: what is taken from the request's numbers, prompt by prompt, so many `times`; None leaves them as they are.
         null: what `matters` compares the effect with; compared with the same run as the request.
+        draws: draws the null anew when it is known which features fire, where it is made of features.
         other: the same patch without its MLPs, for via-MLP edges.
         rival: the patch that `stronger than` names, edges, a path or nodes.
         tests: the part's own; empty for those of the claim.
@@ -37,16 +39,19 @@ class Part:
     request: Request
     base: Base | None = None
     null: tuple[PatchRequest, ...] = ()
+    draws: Nulls | None = None
     other: EdgeRequest | None = None
     rival: PatchRequest | None = None
     tests: tuple[Test, ...] = ()
     peers: Peers | None = None
     called: str = ""
+    times: float = 1.0
 
     @property
     def requests(self) -> tuple[Request, ...]:
         """What must be measured for it, its null apart."""
-        others = (self.base, self.other, self.rival)
+        condition = self.request.under if self.request.effect else None  # what two knock-outs under it start from
+        others = (self.base, self.other, self.rival, condition)
         return (self.request, *(other for other in others if isinstance(other, Request)))
 
     @property
@@ -57,14 +62,7 @@ class Part:
         """
         if self.peers:
             return (*self.null, *self.peers.drawn, *self.requests)
-        if not self.null:
-            return ()
-        return (*self.null, *(self.requests if self.of_feature else self.requests[1:]))
-
-    @property
-    def of_feature(self) -> bool:
-        """Whether a feature is patched, whose null are features that are changed on as many of the prompts."""
-        return any(node.of for node, _ in getattr(self.request, "writes", ()))
+        return (*self.null, *self.requests[1:]) if self.null else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +104,22 @@ class ClaimPlan:
         return tuple(request for part in self.parts for request in part.null_requests)
 
     def tests(self, part: Part) -> tuple[Test, ...]:
-        """What is tested on a part."""
         return part.tests or self.claim.tests
 
 
-def patched(label: str, request: PatchRequest, null: tuple[PatchRequest, ...] = ()) -> Part:
-    """A patch, compared with the run that it patches."""
-    return Part(label, request, "clean" if request.direction == "noise" else "corrupt", null)
+def by_itself(request: Request) -> Part:
+    """A figure of a comparison without the other; a patch, compared with the run that it patches."""
+    if not request.effect:
+        return Part("", request)
+    alone = patched("", cast(PatchRequest, request))
+    return replace(alone, base=request.under or alone.base)
+
+
+def patched(label: str, request: PatchRequest, claim: Claim | None = None, nulls: Nulls | None = None) -> Part:
+    """A patch, compared with the run that it patches, and with its null where the claim asks for that."""
+    part = Part(label, request, "clean" if request.direction == "noise" else "corrupt")
+    if claim is None or nulls is None or not any(isinstance(test, Matters) for test in claim.tests):
+        return part
+    nodes = {node for node, _ in request.writes}
+    draws = nulls.about(nodes) if all(node.of for node in nodes) else None
+    return replace(part, null=nulls.of_patch(request), draws=draws)

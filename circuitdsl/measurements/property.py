@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.claims import Claim
 from circuitdsl.circuit.collect import resolve_expect
-from circuitdsl.circuit.criteria import AboveChance, Within
+from circuitdsl.circuit.criteria import AboveChance, Exceeds, Within
 from circuitdsl.circuit.measurement import Expected, FindTasks
 from circuitdsl.circuit.nodes import Positions
 from circuitdsl.circuit.scope import Scope, complete
 from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind, Reading
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: a larger share would need more prompts than a task can be asked for
 LARGEST_SHARE = 0.9999
@@ -30,6 +34,16 @@ class Check:
     test: Within
     name: str = field(compare=False)
     text: str = field(compare=False)
+
+    @property
+    def requests(self) -> tuple[Reading, ...]:
+        """What is measured: the figure, and the one that it is compared with, if any."""
+        other = (cast(Reading, self.test.other),) if isinstance(self.test, Exceeds) else ()
+        return (self.measurement, *other)
+
+    def value(self, *figures: np.ndarray) -> np.ndarray:
+        """What is bounded, of what `requests` came to."""
+        return figures[0] - self.test.times * figures[1] if isinstance(self.test, Exceeds) else figures[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,11 @@ class Property(Kind):
         return cls(checks, share), tests
 
     @property
+    def requests(self) -> list[Reading]:
+        """Everything that is measured for its checks."""
+        return [request for check in self.checks for request in check.requests]
+
+    @property
     def in_family(self) -> bool:
         return self.share is not None
 
@@ -70,7 +89,9 @@ class Property(Kind):
         assert isinstance(statement, s.Property)
         lines = [line for line in statement.block if isinstance(line, s.Expect)]
         pairs = zip(lines, self.checks, strict=True)
-        able = complete(find(line.on, check.measurement.positions, line) for line, check in pairs)
+        able = complete(
+            find(line.on, tuple(p for each in check.requests for p in each.positions), line) for line, check in pairs
+        )
         if able is None:
             return None
         tasks = tuple(name for name in able[0] if all(name in names for names in able))
@@ -108,7 +129,7 @@ def property_of(claim: Claim) -> Property | None:
         return measured
     if isinstance(measured, Reading) and measured.per_prompt and claim.under is None:
         (test,) = claim.tests
-        if isinstance(test, Within) and test.quantity == "value":
+        if isinstance(test, Within) and (test.quantity == "value" or isinstance(test, Exceeds)):
             return Property((Check(measured, test, claim.about, claim.text.removeprefix("expect ")),), None)
     return None
 

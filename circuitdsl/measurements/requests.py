@@ -18,7 +18,16 @@ from typing import ClassVar, Literal, cast
 from circuitdsl.circuit.changes import Both, EdgePatch, Intervention, Member, Patch, PathPatch, Replace
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
-from circuitdsl.measurements.kept import Kept, everything, on_the_way, recomputed, replacing, through_mlps, values
+from circuitdsl.measurements.kept import (
+    Kept,
+    everything,
+    on_the_way,
+    received,
+    recomputed,
+    replacing,
+    through_mlps,
+    values,
+)
 
 READERS = "circuitdsl.engine.readers"
 #: layers and positions at which a run is changed first; what the logits read is after all layers
@@ -214,10 +223,11 @@ class EdgeRequest(_Patched):
     def takes(self, upto: int, n_layers: int) -> Kept:
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
         senders = tuple(dict.fromkeys(edge.sender for edge in self.edges))
-        readers = [n_layers if edge.receiver.node == LOGITS else edge.receiver.node.layer for edge in self.edges]
-        found = recomputed(min(readers), upto, n_layers) | replacing(senders, self.ablate)
+        readers = frozenset(edge.receiver.node for edge in self.edges)
+        found = received(readers, upto, n_layers) | replacing(senders, self.ablate)
         if self.via_mlps:
-            found |= through_mlps(min(node.layer for node in senders), min(max(readers), n_layers - 1))
+            last = max(n_layers if node == LOGITS else node.known_after for node in readers)
+            found |= through_mlps(min(node.layer for node in senders), min(last, n_layers - 1))
         return found
 
     def protocol(self) -> dict[str, str]:
@@ -264,10 +274,10 @@ class PathRequest(_Patched):
 
     def takes(self, upto: int, n_layers: int) -> Kept:
         """What runs with this patch take from others, if nothing above layer `upto` is read of them."""
-        readers = [n_layers if e.receiver.node == LOGITS else e.receiver.node.layer for e in self.arrows[-1]]
         between = frozenset(edge.receiver.node for arrow in self.arrows[:-1] for edge in arrow)
         first = replacing(tuple(dict.fromkeys(edge.sender for edge in self.arrows[0])))
-        return recomputed(min(readers), upto, n_layers) | first | on_the_way(between)
+        readers = frozenset(edge.receiver.node for edge in self.arrows[-1])
+        return received(readers, upto, n_layers) | first | on_the_way(between)
 
     def protocol(self) -> dict[str, str]:
         return {"patch": "path", "direction": self.direction, "ablate": "corrupt"}
@@ -345,7 +355,6 @@ PatchRequest = EdgeRequest | PathRequest | NodeRequest
 
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
-    """The terms that a patch replaces."""
     return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
@@ -469,7 +478,6 @@ def _places_of(sites: frozenset[Site], edges: frozenset[Edge]) -> Positions:
 
 
 def figure_of(metric: Metric) -> Figure:
-    """What the numbers of a metric are."""
     shape = METRICS[metric.name.removeprefix(CHANCE)]
     scale = metric if inf in shape.range or -inf in shape.range else None
     return Figure(str(metric), shape.shown, *shape.range, shape.hits, scale)

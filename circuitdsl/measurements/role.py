@@ -49,6 +49,7 @@ class RoleChecks(Kind):
 
     words = ("role",)
     many_figures = True
+    not_compared = "its checks have many figures"
     usage = ("`role(GROUP)` | every check of the group's role, on every head | nothing",)
     examples = ("expect role(mover)",)
     false_examples = ("expect role(induction)",)
@@ -94,7 +95,7 @@ class RoleChecks(Kind):
         parts = []
         for check in self.checks:
             alone = replace(claim, measurement=check.measurement, tests=check.tests, under=check.under)
-            parts.append(replace(check.measurement.part(alone, nulls), label=check.text, tests=check.tests))
+            parts.append(replace(check.measurement.compared(alone, nulls), label=check.text, tests=check.tests))
         return ClaimPlan(claim, task, tuple(parts))
 
     def member_results(self, plan: ClaimPlan, judged: ByLabel, values: Values) -> tuple[MemberResult, ...]:

@@ -73,6 +73,7 @@ class WholeCircuit(Kind):
     examples = ("expect faithfulness >= -100%",)
     false_examples = ("expect faithfulness >= 300%",)
     of_whole = True
+    not_compared = "it is a figure of the whole circuit, of which a spec has one; give it a bound"
     instead_of_chance: ClassVar = {
         "sufficiency": "it is the share of random circuits that do worse: write sufficiency >= 95%",
         "faithfulness": "random circuits of its shape are what sufficiency compares with: write sufficiency >= 95%",

@@ -88,6 +88,7 @@ def _single(weight: Tensor) -> Tensor:
     return weight.float() if weight.ndim == 1 else weight
 
 
+@meeting()
 def forward(
     model: Transformer,
     tokens: Int[Tensor, "n T"],
@@ -102,13 +103,6 @@ def forward(
         last: the tokens at the end whose logits are wanted; 0 for all.
         used: what is run in the place of each layer.
     """
-    with meeting():
-        return _forward(model, tokens, start, last, used)
-
-
-def _forward(
-    model: Transformer, tokens: Tensor, start: int, last: int, used: Callable[[Block], Block]
-) -> Float[Tensor, "n last vocab"]:
     resid = model.embed(tokens, start)
     for block, turns in zip(map(used, model.blocks), model.turns(tokens.shape[1], start), strict=True):
         resid = block.entered(resid)

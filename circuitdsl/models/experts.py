@@ -18,8 +18,25 @@ from torch.func import functional_call
 from circuitdsl.models.parts import Linear, Mlp, Norm, Part
 
 
+class _Inseparable(Part):
+    """An MLP whose neurons have no numbers: none of them is a part of what other positions have."""
+
+    __slots__ = ()
+    neurons = 0
+
+    def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        raise NotImplementedError
+
+    def written(
+        self, x: Float[Tensor, "*rows d"], neurons: Sequence[int] = ()
+    ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
+        """The term, and the activations of neurons, of which there are none (see `Mlp.written`)."""
+        assert not neurons, "no experiment names a neuron of such an MLP (`experiment.check_node`)"
+        return self(x), ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Experts(Part):
+class Experts(_Inseparable):
     """The experts of a layer, as a function of the normed residual at one position.
 
     Attributes:
@@ -32,11 +49,6 @@ class Experts(Part):
     experts: tuple[Mlp, ...]
     chosen: int
     to_one: bool
-
-    @property
-    def neurons(self) -> int:
-        """None has a number: a neuron of an expert is no part of what other positions have."""
-        return 0
 
     @property
     def width(self) -> int:
@@ -57,16 +69,9 @@ class Experts(Part):
                 out.index_add_(0, own, expert(flat[own]) * share)
         return out.view(x.shape)
 
-    def written(
-        self, x: Float[Tensor, "*rows d"], neurons: Sequence[int] = ()
-    ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
-        """The term, and the activations of neurons, of which there are none (see `Mlp.written`)."""
-        assert not neurons, "no experiment names a neuron of a mixture of experts (`experiment.check_node`)"
-        return self(x), ()
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Whole(Part):
+class Whole(_Inseparable):
     """An MLP as its library computes it, at one position as at any other.
 
     Attributes:
@@ -81,11 +86,6 @@ class Whole(Part):
     tensors: tuple[Tensor, ...]
     active: float
     post: Norm | None = None
-
-    @property
-    def neurons(self) -> int:
-        """None has a number."""
-        return 0
 
     @property
     def products(self) -> int:
@@ -105,10 +105,3 @@ class Whole(Part):
         found = self.module(rows) if same else functional_call(self.module, numbers, (rows,))
         out = (found[0] if isinstance(found, tuple) else found).view(x.shape)
         return out if self.post is None else self.post(out)
-
-    def written(
-        self, x: Float[Tensor, "*rows d"], neurons: Sequence[int] = ()
-    ) -> tuple[Float[Tensor, "*rows d"], tuple[Float[Tensor, "*rows"], ...]]:
-        """As `Experts.written` has it."""
-        assert not neurons, "no experiment names a neuron of such an MLP (`experiment.check_node`)"
-        return self(x), ()

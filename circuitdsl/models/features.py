@@ -20,6 +20,9 @@ from circuitdsl.dictionaries.coder import Coder, load
 from circuitdsl.dictionaries.known import Known, known
 from circuitdsl.models.parts import Norm, Transformer
 
+#: activations of features that are held at once
+AT_ONCE = 2**22
+
 
 @lru_cache(maxsize=64)
 def coder_of(of: str, features: tuple[int, ...] | None, device: torch.device) -> Coder:
@@ -79,9 +82,18 @@ def _before_gain(norm: Norm, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*row
 
 def _values(used: Known, nodes: list[Node], read: Tensor, whole: Tensor) -> Mapping[Node, Tensor]:
     """The values of features of one dictionary, `[*rows]` each; that of the error is `[*rows, d]`."""
-    has_error = nodes[-1].index == ERROR
     features = tuple(node.index for node in nodes if node.index != ERROR)
-    coder = coder_of(nodes[0].of, None if has_error else features, whole.device)
+    coder = coder_of(nodes[0].of, None if nodes[-1].index == ERROR else features, whole.device)
+    rows, at_once = read.shape[:-1], max(1, AT_ONCE // len(coder.W_enc))
+    pairs = zip(*(each.reshape(-1, each.shape[-1]).split(at_once) for each in (read, whole)), strict=True)
+    parts = [_of_rows(coder, used, nodes, *pair) for pair in pairs]
+    values = {node: torch.cat([part[node] for part in parts]) if len(parts) > 1 else parts[0][node] for node in nodes}
+    return {node: value.view(*rows, *value.shape[1:]) for node, value in values.items()}
+
+
+def _of_rows(coder: Coder, used: Known, nodes: list[Node], read: Tensor, whole: Tensor) -> Mapping[Node, Tensor]:
+    """The same of some rows, of which there is no activation of features that are not asked for afterwards."""
+    features, has_error = [node.index for node in nodes if node.index != ERROR], nodes[-1].index == ERROR
     x = _centred(read.float()) if used.centred and used.dictionary.reads.kind != "mlp_in" else read.float()
     active = coder.encode(x)
     if not coder.transcoder:

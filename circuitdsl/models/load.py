@@ -310,13 +310,13 @@ def rotary_of(model: Any) -> dict[str, Rotary]:
 
 def device_named(device: str | torch.device) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device; raises `ModelUnavailable` where it is not there."""
+    name = str(device)
+    if not re.fullmatch(r"auto|(cpu|cuda)(:[0-9]{1,3})?", name, re.ASCII):
+        raise ModelUnavailable(f"device {name} is not known; use auto, cpu or cuda")
     import torch
 
-    name = str(device)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", name, re.ASCII):
-        raise ModelUnavailable(f"device {name} is not known; use auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ModelUnavailable("there is no CUDA device here", "use --device cpu")
     return torch.device(name)

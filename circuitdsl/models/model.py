@@ -6,7 +6,6 @@ Nothing here imports torch before it must: where every number is known from earl
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.installed import version
-from circuitdsl.models.errors import ModelUnavailable
 
 if TYPE_CHECKING:
     from circuitdsl.models.original import Original
@@ -176,10 +174,9 @@ def device_name(device: str, device_map: str | None = None) -> str:
         import_module("circuitdsl.models.placing").gpus(device, device_map)
         return f"cuda:{device_map}"
     if "torch" not in sys.modules:
-        if device == "cpu" or (device == "auto" and (version("torch").endswith("+cpu") or not _has_accelerator())):
+        accelerated = sys.platform != "linux" or any(Path(name).exists() for name in _ACCELERATORS)
+        if device == "cpu" or (device == "auto" and (version("torch").endswith("+cpu") or not accelerated)):
             return "cpu"
-        if device != "auto" and not re.fullmatch(r"(cpu|cuda)(:[0-9]{1,3})?", device, re.ASCII):
-            raise ModelUnavailable(f"device {device} is not known; use auto, cpu or cuda")
     from circuitdsl.models.load import device_named
 
     return str(device_named(device))
@@ -189,10 +186,6 @@ def map_of(device: str) -> str:
     """Which of `DEVICE_MAPS` the name of a device holds; "" for one device."""
     word = device.partition(":")[2]
     return word if word in DEVICE_MAPS else ""
-
-
-def _has_accelerator() -> bool:
-    return sys.platform != "linux" or any(Path(name).exists() for name in _ACCELERATORS)
 
 
 def suitable_threads(width: int, device: str, threads: int) -> int:

@@ -4,39 +4,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from circuitdsl.circuit.nodes import Edge, Node, Position
+from circuitdsl.circuit.nodes import Edge, Node, Position, Site
 from circuitdsl.errors import UsageError
 from circuitdsl.ordinary import Unreadable, read_ordinary
 
 #: bytes of a file that is read
 LARGEST = 2**26
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
 class Again:
-    """The shares of resamples that find a node or an edge again.
+    """The shares of resamples that find a node or an edge again; what is not here was not looked for.
 
     Attributes:
         nodes: by node and position, as a spec writes them.
         edges: by sender, receiver input and position.
     """
 
-    nodes: Mapping[tuple[str, str], float]
-    edges: Mapping[tuple[str, str, str], float]
+    nodes: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    edges: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def of_edges(self, edges: Iterable[Edge]) -> float:
-        """The share of some edges, on the average; an edge that was never found has 0."""
-        shares = [self.edges.get((str(e.sender), str(e.receiver), str(e.position)), 0.0) for e in edges]
-        return sum(shares) / max(1, len(shares))
+    @classmethod
+    def of(cls, nodes: Mapping[Site, float], edges: Mapping[Edge, float]) -> Again:
+        """Those of nodes at places and of edges."""
+        of_nodes = {(str(site.node), str(site.position)): share for site, share in sorted(nodes.items())}
+        return cls(of_nodes, {_key(edge): share for edge, share in sorted(edges.items())})
 
-    def of_node(self, node: Node, positions: Iterable[Position | str]) -> float:
-        """The share of a node, on the average of some positions."""
-        shares = [self.nodes.get((str(node), str(place)), 0.0) for place in positions]
-        return sum(shares) / max(1, len(shares))
+    def of_edges(self, edges: Iterable[Edge]) -> float | None:
+        """The share of those edges that were looked for, on the average; None where none was."""
+        return _average(self.edges, map(_key, edges))
+
+    def of_node(self, node: Node, positions: Iterable[Position | str]) -> float | None:
+        """The share of a node, on the average of those positions at which it was looked for; None where at none."""
+        return _average(self.nodes, ((str(node), str(place)) for place in positions))
+
+    def to_json(self) -> dict[str, Any]:
+        edges = ("sender", "receiver", "position", "found")
+        return {
+            "nodes": [{"node": node, "position": at, "found": share} for (node, at), share in self.nodes.items()],
+            "edges": [dict(zip(edges, (*key, share), strict=True)) for key, share in self.edges.items()],
+        }
+
+
+def _key(edge: Edge) -> tuple[str, str, str]:
+    return str(edge.sender), str(edge.receiver), str(edge.position)
+
+
+def _average(shares: Mapping[K, float], keys: Iterable[K]) -> float | None:
+    known = [shares[key] for key in keys if key in shares]
+    return sum(known) / len(known) if known else None
 
 
 def read_again(path: Path) -> Again:

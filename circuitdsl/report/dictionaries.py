@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +14,8 @@ from circuitdsl.report.shown import Shown
 
 #: below this share of what stands there, a dictionary is warned of (semantics §8)
 LOW = 0.5
-#: prompts and positions that are shown of a feature
-_PROMPTS, _TEXT = 3, 60
+#: characters that are shown of a prompt
+_TEXT = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,7 @@ class Dictionaries(Shown):
     seed: int
     found: tuple[Described, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """All that was found."""
-        return asdict(self)
-
     def show(self, console: Console) -> None:
-        """Print what each is, and its features as a table."""
         where = f"{self.task} on {self.model}, {self.prompts} prompts of seed {self.seed}"
         for number, one in enumerate(self.found):
             if number:
@@ -134,13 +128,7 @@ class Dictionaries(Shown):
         table.add_column("fires most at", overflow="ellipsis", no_wrap=True)
         for each in one.strongest:
             place = each.place
-            figures = (
-                plain(each.differs),
-                percent(each.fires),
-                place,
-                plain(each.clean[place]),
-                plain(each.corrupt[place]),
-            )
-            shown = str(each.examples[0]) if each.examples else ""
-            table.add_row(str(each.index), *figures, Text(shown))
+            sides = (plain(side[place]) for side in (each.clean, each.corrupt))
+            shown = Text(str(each.examples[0]) if each.examples else "")
+            table.add_row(str(each.index), plain(each.differs), percent(each.fires), place, *sides, shown)
         return table

@@ -73,11 +73,6 @@ def interval(measured: Measured) -> str:
     return "" if measured.ci is None else bracket(measured.ci, measured.unit)
 
 
-def of_gap(share: float, ci: Interval | None) -> str:
-    """A share of the gap with its interval."""
-    return f"{percent(share)} {bracket(ci, 'gap')}" if ci else percent(share)
-
-
 def bracket(ci: Interval, unit: str) -> str:
     if unit in ("gap", "share", "points"):
         low, high = (percent(limit, sign=False) for limit in ci)

@@ -16,7 +16,7 @@ from circuitdsl.ordinary import Unreadable, read_named
 from circuitdsl.report.behind import Behind, Interval
 from circuitdsl.report.reading import plain, read
 from circuitdsl.tasks.tokens import Token
-from circuitdsl.verdicts import OUTCOMES, VERDICTS, Outcome, Verdict, outcome_of, spoken
+from circuitdsl.verdicts import OUTCOMES, VERDICTS, Outcome, Verdict, outcome_of, spoken, status_of
 from circuitdsl.version import __version__
 from circuitdsl.visible import json_text
 
@@ -117,6 +117,19 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True)
+class FigurePair:
+    """Two figures that a claim compares, on the same prompts; the second one so many `times`.
+
+    `part` names the pair or the check that compares them, where a claim has several.
+    """
+
+    first: Detail
+    second: Detail
+    times: float = 1.0
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MeasurementResult:
     """A measurement of the whole circuit about which the spec claims nothing. `reason` says why there is no figure.
 
@@ -139,7 +152,8 @@ class ClaimResult:
 
     Attributes:
         cause: of an error: the reason in a few words, without its numbers.
-        against: of `stronger than`: the edge, path or knock-out that the claim's own is compared with.
+        against: the figure that the claim's own is compared with, or of `stronger than` the edge, path or knock-out.
+        comparisons: both figures of every such comparison.
         lone_nodes: whether the claim names a head or an MLP itself, not only groups.
         counterexample: a prompt that breaks a property, as a line of a prompt file, with what was `found` on it.
         block, block_line: the header of the block that the claim stands in, and its line.
@@ -165,6 +179,7 @@ class ClaimResult:
     block: str | None = None
     block_line: int | None = None
     details: tuple[Detail, ...] = ()
+    comparisons: tuple[FigurePair, ...] = ()
     kept: dict[str, float] | None = None
     cause: str = ""
     against: str = ""
@@ -449,22 +464,18 @@ def read_reports(path: Path) -> Reports:
     """
     try:
         content = read_named(path, BYTES)
+        if len(content) > BYTES:
+            raise Unreadable(f"it has more than {BYTES / 1e6:.0f} MB")
     except Unreadable as reason:
         raise UsageError(f"cannot read the report {quoted(str(path))}: {reason}") from None
-    if len(content) > BYTES:
-        raise UsageError(f"cannot read the report {quoted(str(path))}: it has more than {BYTES / 1e6:.0f} MB")
     return Reports.from_json(content, str(path))
 
 
 def exit_status(reports: Iterable[Report], allow_undecided: bool = False) -> int:
     """Exit status of several reports together. It is never 0 when a run was interrupted."""
     reports = list(reports)
-    found = Counter(claim.outcome for report in reports for claim in report.claims)
-    if found["fails"] or found["unexpected"]:
-        return 1
-    if found["error"] or not found or any(report.interrupted for report in reports):
-        return 3
-    return 1 if found["undecided"] and not allow_undecided else 0
+    found = {claim.outcome for report in reports for claim in report.claims}
+    return status_of(found, allow_undecided, any(report.interrupted for report in reports))
 
 
 def as_text(found: Reports | Diff | Prompts, view: View | None = None) -> str:

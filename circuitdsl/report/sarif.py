@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from circuitdsl.report.findings import RULES, Finding, findings
 from circuitdsl.report.formats import View
-from circuitdsl.report.report import ClaimResult, Reports
+from circuitdsl.report.report import Reports
 from circuitdsl.version import __version__
 from circuitdsl.visible import json_text, visible
 
@@ -48,12 +48,10 @@ def _result(found: Finding, rule: int) -> dict[str, Any]:
     if found.rule == "expected" and found.claim:  # a known gap, which the spec accepts
         reason = message(found.claim.expected_to_fail or "")
         result["suppressions"] = [{"kind": "inSource", "justification": reason}]
-    return result | ({"properties": _properties(found.claim)} if found.claim else {})
-
-
-def _properties(claim: ClaimResult) -> dict[str, Any]:
-    body = claim.to_json()
-    return {key: body[key] for key in ("id", "kind", "task", "measured")}
+    if found.claim:
+        body = found.claim.to_json()
+        result["properties"] = {key: body[key] for key in ("id", "kind", "task", "measured")}
+    return result
 
 
 def message(text: str) -> str:

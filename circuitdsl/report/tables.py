@@ -28,11 +28,18 @@ _WIDTH = 92
 Span = tuple[int, int, str]
 
 
-def table_of(*headings: str, left: Collection[str] = ()) -> Table:
-    """An empty table; the columns with headings in `left` are aligned left, those of numbers right."""
-    table = Table(box=None, padding=(0, 2), header_style="bold")
+def table_of(*headings: str, left: Collection[str] = (), dim: bool = False, no_wrap: bool = False) -> Table:
+    """An empty table; the columns with headings in `left` are aligned left, those of numbers right.
+
+    Args:
+        dim: headings are faint, and the table begins at the edge.
+        no_wrap: columns in `left` are not broken into lines.
+    """
+    table = Table(box=None, padding=(0, 3, 0, 0) if dim else (0, 2), pad_edge=not dim)
+    table.header_style = "dim" if dim else "bold"
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in left else "right")
+        own = heading in left
+        table.add_column(heading, justify="left" if own else "right", no_wrap=own and no_wrap)
     return table
 
 

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from circuitdsl.report.formats import View
-from circuitdsl.report.numbers import bracket, figure, interval, of_gap, part, percent, plain, value
+from circuitdsl.report.numbers import bracket, figure, interval, part, percent, plain, value
 from circuitdsl.report.report import (
     ClaimResult,
     Detail,
+    FigurePair,
     Measured,
     MeasurementResult,
     MemberResult,
@@ -204,11 +205,9 @@ def _notes(claim: ClaimResult, verbose: bool) -> Iterator[str]:
     at, found = claim.protocol.get("at"), claim.measured
     if at and (verbose or claim.lone_nodes):  # the line of a group says where it is replaced
         yield "replaced " + (at if " at " in at else f"at {at}").replace("at *", "everywhere")
-    if claim.outcome == "holds" and not verbose:  # else the reason stands there
-        if claim.against:
-            yield claim.reason
-        if len(name := part(claim)) > _SHORT:
-            yield name
+    yield from map(compared, claim.comparisons)
+    if claim.outcome == "holds" and not verbose and len(name := part(claim)) > _SHORT:  # else the reason has it
+        yield name
     if verbose and found and found.median is not None:
         quartiles = f", quartiles {bracket(found.iqr, found.unit)}" if found.iqr else ""
         sign = "" if found.right_sign is None else f", claimed sign on {percent(found.right_sign)}"
@@ -222,6 +221,12 @@ def whole_protocol(found: ClaimResult | MeasurementResult) -> str:
     """`keep nodes (4.1 % of them), ablate corrupt, positions spec, mlps live`"""
     shares = {kind: f" ({percent(share)} of them)" for kind, share in (found.kept or {}).items()}
     return ", ".join(f"{key} {said}{shares.get(said, '')}" for key, said in found.protocol.items())
+
+
+def compared(found: FigurePair) -> str:
+    """`attention(mover, END -> IO) 41 % [39, 43] against 2 times attention(negative, END -> IO) 12 % [11, 13]`"""
+    times = "" if found.times == 1 else f"{found.times:g} times "
+    return f"{_detail(found.first)} against {times}{_detail(found.second)}"
 
 
 def _detail(detail: Detail) -> str:
@@ -262,7 +267,8 @@ def _member_line(member: MemberResult) -> str:
     port = f".{member.input}" if member.input in ("q", "k", "v") else ""
     if member.effect is None:
         return f"{member.sender} -> {member.receiver}{port}: {member.reason}"
-    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {of_gap(member.effect, member.ci)}"
+    effect = f"{percent(member.effect)} {bracket(member.ci, 'gap') if member.ci else ''}".rstrip()
+    return f"{member.sender} -> {member.receiver}{port} at {member.position}: {effect}"
 
 
 def _matrix(report: Report) -> Table:

@@ -318,7 +318,7 @@ class _Reader:
         return ids
 
     def token(self, given: object, key: str, prompt: str, first: bool) -> int:
-        if _is_id(given):
+        if is_integer(given) and given >= 0:
             return given
         if not is_text(given):
             raise BadLine(f"{key} {echo(given)} is neither a text nor a token id")
@@ -389,10 +389,6 @@ def _by_first_token(record: Mapping[str, Any]) -> bool:
 def _are_ids(given: list[Any]) -> TypeGuard[list[int]]:
     """Whether some values, as JSON has them, are all token ids."""
     return set(map(type, given)) == {int} and min(given) >= 0
-
-
-def _is_id(value: object) -> TypeGuard[int]:
-    return is_integer(value) and value >= 0
 
 
 def _listed(given: object) -> list[Any]:

@@ -108,7 +108,7 @@ def _plans(circuit: Circuit, claim: Claim) -> None:
     if kind.decided_by == "own sample":
         assert kind.sample_size(1) > 0, f"{claim.text}: its own sample has no prompt"
         return
-    nulls = Nulls(circuit, shape_of(session().model_of(circuit)))
+    nulls = Nulls.of(circuit, shape_of(session().model_of(circuit)))
     plan = claim_plan(claim, claim.tasks[0] if claim.tasks else RANDOM, nulls)
     assert plan == claim_plan(claim, plan.task, nulls), f"{claim.text}: two plans of it differ"
     places = {*claim.measurement.positions, *(claim.under.effect.positions if claim.under else ())}

@@ -7,10 +7,12 @@ Operators, each an edit of a piece of syntax where it stands:
 * a layer of heads (`0.*`) is swapped for another; a member is dropped from a group, and from a set what is subtracted;
 * an input (`.q`, `.k`, `.v`) or a position is changed;
 * a node is dropped from a path, whose neighbours are joined; one of two conditions is dropped;
-* what an edge is replaced by (`ablate mean`, also as a line of its own) is exchanged;
+* what is put in the place of terms (`ablate mean` of edges, also as a line of its own, and `ablate = mean` in
+  brackets) is exchanged;
 * the sign is turned round: `lowers` and `raises`, `<= -20%` and `>= 20%`;
 * a bound is tightened twofold: effects and differences are doubled, a share that cannot be doubled is brought twice as
   near to 100 %, an interval is halved about its middle;
+* of two figures that are compared (`>`, `stronger than`) the sides are swapped, and what is between them is doubled;
 * a part along a direction (`8.6[u]`) becomes the whole node;
 * `negligible` becomes `matters`, and `matters` becomes `negligible`.
 
@@ -23,9 +25,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Negligible, Within
+from circuitdsl.circuit.criteria import Exceeds, Negligible, Within
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
@@ -167,8 +170,11 @@ def _of_claim(
     match statement:
         case s.EdgeClaim(edge=about) | s.PathClaim(path=about) | s.Expect(measurement=about):
             pass
+    relation = getattr(statement, "relation", None)
+    compared = relation if isinstance(relation, s.Against) else None
     if not _says_absence(claim):
-        yield from _of_subject(about, outsider, elsewhere, layers)
+        larger = compared.other if compared and compared.relation.startswith("<") else about
+        yield from _of_subject(larger, outsider, elsewhere, layers)
         if isinstance(about, s.Path) and len(about.hops) > 2:
             yield from ((hop.span, "", "arrow dropped") for hop in about.hops[:-1])
     if not isinstance(statement, s.Expect) and not statement.claim:
@@ -183,9 +189,17 @@ def _of_claim(
             yield from _of_comparison(part, about, alone=len(statement.claim) == 1 and not claim.each)
     if isinstance(about, s.Edge) and about.protocol is not None:
         yield from _of_protocol(about.protocol)
+    for option in about.arguments if isinstance(about, s.Measurement) else ():
+        if isinstance(option, s.Option) and option.key.text == "ablate":
+            yield option.value.span, "mean" if str(option.value) == "corrupt" else "corrupt", "ablation changed"
     if statement.where is not None:
         yield statement.where.span, "", "strata dropped"
-    if isinstance(statement, s.Expect) and statement.relation is not None:
+    if compared is not None:
+        swapped = f"{compared.other} {replace(compared, other=cast(s.Measurement, about))}"
+        yield about.span.to(compared.span), swapped, "sides swapped"
+        if compared.by is not None and (more := _tighter(compared.by, True, False)):
+            yield compared.by.span, more, "difference doubled"
+    elif isinstance(statement, s.Expect) and statement.relation is not None:
         yield from _of_relation(statement.relation, claim.measurement.signed)
 
 
@@ -211,7 +225,9 @@ def _says_absence(claim: Claim) -> bool:
     """Whether no effect at all, or no attention, is what the claim asks for."""
 
     zero = (
-        replace(test, strict=False).admits(0) if isinstance(test, Within) else isinstance(test, Negligible)
+        replace(test, strict=False).admits(0)
+        if isinstance(test, Within) and not isinstance(test, Exceeds)
+        else isinstance(test, Negligible)
         for test in claim.tests
     )
     return not claim.measurement.level and bool(claim.tests) and all(zero)

@@ -97,7 +97,7 @@ class Cases:
         self.known = {claim.line: claim for claim in claims if not claim.measurement.of_whole}
         self.plans: list[ClaimPlan] = []
         self._numbers: dict[tuple[object, ...], int] = {}
-        self.asked, nulls = tuple(on_runs(circuit)), Nulls(circuit, shape)
+        self.asked, nulls = tuple(on_runs(circuit)), Nulls.of(circuit, shape)
         self.whole = membership(circuit)
         self.own = tuple(self._number(claim_plan(claim, task, nulls)) for claim, task in self.asked)
         places = range(len(self.own))
@@ -152,7 +152,7 @@ class Cases:
         return case
 
     def _plan(self, case: Case, places: Iterable[int]) -> None:
-        nulls = Nulls(case.circuit, self.shape)
+        nulls = Nulls.of(case.circuit, self.shape)
         for i in places:
             claim, task = case.claims[i]
             claim = replace(claim, tests=tuple(map(_beyond(claim), claim.tests))) if i in case.unmatched else claim

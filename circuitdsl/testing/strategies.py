@@ -193,7 +193,8 @@ arrows = _node(s.PlaceArrow, places, places)
 
 # --- measurements and claims ----------------------------------------------------------------------
 
-comparisons = _node(s.Compared, st.sampled_from((">=", "<=", ">", "<")), numbers())
+signs = st.sampled_from((">=", "<=", ">", "<"))
+comparisons = _node(s.Compared, signs, numbers())
 changes = _node(s.Change, st.sampled_from(("rises", "falls")), _maybe(comparisons))
 relations = st.one_of(
     comparisons, _node(s.Between, numbers(), numbers()), st.just(s.AboveChance(START)), changes, st.just(s.Agree(START))
@@ -216,16 +217,19 @@ measurements = _node(
     _node(s.Word, st.one_of(NAMES, st.sampled_from(("role", "attention", "accuracy")))),
     _several(arguments, 0),
 )
+againsts = st.one_of(
+    _node(s.Against, signs, measurements), _node(s.Against, signs, measurements, numbers(), st.booleans())
+)
 maybe_claims = st.one_of(st.just(()), claims)
 #: `expect MEASUREMENT RELATION` or `expect MEASUREMENT : CLAIM`, or neither
 expectations = st.one_of(
-    _node(s.Expect, measurements, relations, st.just(()), _maybe(words), **tails),
+    _node(s.Expect, measurements, relations | againsts, st.just(()), _maybe(words), **tails),
     _node(s.Expect, measurements, st.none(), maybe_claims, _maybe(words), **tails),
 )
 expected = _several(expectations)
 #: what a role or a property asks for, which is no claim
 checks = st.one_of(
-    _node(s.Expect, measurements, relations, st.just(()), _maybe(words), citation=_maybe(texts)),
+    _node(s.Expect, measurements, relations | againsts, st.just(()), _maybe(words), citation=_maybe(texts)),
     _node(s.Expect, measurements, st.none(), maybe_claims, _maybe(words), citation=_maybe(texts)),
 )
 asked = _several(checks)

@@ -22,7 +22,7 @@ from itertools import islice
 
 import numpy as np
 
-from circuitdsl.circuit.criteria import AboveChance, Moves
+from circuitdsl.circuit.criteria import AboveChance, Exceeds, Moves
 from circuitdsl.verdict import reasons
 from circuitdsl.verdict.estimates import Array, Estimate, Limits, limits_of
 from circuitdsl.verdict.families import FAMILY, Levels, family_levels
@@ -239,6 +239,8 @@ def _may_have(sample: Sample, n: int) -> bool:
 
 def name_of(part: Part) -> str:
     """What the figure of a part is called."""
+    if isinstance(part.test, Exceeds):
+        return "difference"
     if isinstance(part.test, Moves | AboveChance):
         return "change" if isinstance(part.test, Moves) else f"{part.sample.name} − chance"
     names = {"effect": part.sample.called or "effect", "delta": "delta", "value": part.sample.name}

@@ -150,6 +150,13 @@ class Memory:
         """A request's numbers on all prompts, known or computed."""
         return self._all(self.name(request), self.prompts(request), compute)
 
+    def firing(self, of: str, d_sae: int, position: Position, indices: Array, compute: Callable[[], Array]) -> Array:
+        """On how many of some clean prompts each feature of a dictionary fires at a position, known or computed."""
+        pairs = [self.pairs[i] for i in indices]
+        places = [(pair.clean_tokens, pair.positions.get(position.name, ())) for pair in pairs]
+        name = digest(self.model, f"features of {of} at {position}".encode(), _hash(places))
+        return self._all(name, [_hash(i) for i in range(d_sae)], compute)
+
     def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
         known = self.store.read([name]).get(name, {})
         if all(prompt in known for prompt in prompts):

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Moves, Signed, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Exceeds, Moves, Quantity, Signed, Stronger, Test, Within
 from circuitdsl.engine.prompts import Array
 from circuitdsl.measurements.kind import kind_of
-from circuitdsl.measurements.plan import Part
-from circuitdsl.report.report import Detail, Measured
+from circuitdsl.measurements.plan import Part, by_itself
+from circuitdsl.measurements.requests import Request
+from circuitdsl.report.report import Detail, FigurePair, Measured
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.families import FAMILY
 from circuitdsl.verdict.ratios import intervals
-from circuitdsl.verdict.samples import effect_of
+from circuitdsl.verdict.samples import by_stratum, effect_of, figure_of
 from circuitdsl.verify.samples import Collected
 
 
@@ -47,7 +48,8 @@ def figures_of(own: Collected, decision: Decision) -> Figures | None:
     unit = "points" if differences else part.request.figure(own.prompts.metric).unit
     called = bool(plan.called) and isinstance(tests[0], Within) and tests[0].quantity == "effect"
     values = np.asarray(sample.value if sample.d is None else sample.d, float)
-    if called or decision.name == "effect":
+    versus = any(isinstance(test, Exceeds) and test.quantity == "effect" for test in plan.tests(part))
+    if called or versus or decision.name == "effect":
         unit, values = "gap", values / float(np.mean(sample.array("g")))
     if plan.extremes:  # of which the size is claimed
         values = values * np.sign(np.mean(values))
@@ -55,7 +57,6 @@ def figures_of(own: Collected, decision: Decision) -> Figures | None:
 
 
 def part_of(own: Collected, decision: Decision) -> Part:
-    """The part that a decision is about."""
     return next((part for part in own.plan.parts if part.label == decision.label), own.plan.parts[0])
 
 
@@ -71,6 +72,7 @@ def measured(own: Collected, decision: Decision) -> Measured | None:
     bounded = "delta" in {test.quantity for test in tests if isinstance(test, Within)}
     several = len({part.name for part in decision.parts if part.name}) > 1
     unnamed = kind_of(plan.claim).many_figures or (decision.name == "delta" and not bounded)
+    unnamed |= decision.name == "difference"
     figure = Measured(
         name=decision.name,
         value=decision.value,
@@ -110,10 +112,35 @@ def _claimed_sign(test: Test, falls: bool) -> tuple[str, int]:
             return "change", 1 if direction == "rises" else -1
         case Signed(direction=direction):
             return "effect", (1 if direction == "raises" else -1) * (-1 if falls else 1)
+        case Exceeds(low=low):
+            return "difference", -1 if low is None else 1
         case Within(quantity=quantity, low=low, high=high):
             return quantity, -1 if high is not None and high <= 0 else 1 if low is not None and low >= 0 else 0
         case _:
             return "", 0
+
+
+def comparisons(own: Collected) -> tuple[FigurePair, ...]:
+    """Both figures of every comparison that a claim makes, each by itself, with plain 95 % intervals."""
+    found = []
+    for part in own.plan.parts:
+        for test in own.plan.tests(part):
+            both = [each for each in (part.request, part.rival or part.base) if each in own.series]
+            if isinstance(test, Exceeds | Stronger) and len(both) == 2:
+                label = part.label or own.plan.claim.text.removeprefix("expect ")
+                names = test.names if isinstance(test, Exceeds) else (label.partition(" : ")[0], test.name)
+                first, second = (_by_itself(own, *each, test) for each in zip(names, both, strict=True))
+                found.append(FigurePair(first, second, test.times, part.label))
+    return tuple(found)
+
+
+def _by_itself(own: Collected, name: str, request: Request, test: Exceeds | Stronger) -> Detail:
+    """A figure of a comparison, without the other one."""
+    sample = own.sample(by_itself(request))
+    quantity: Quantity = "value" if sample.d is None else test.quantity if isinstance(test, Exceeds) else "delta"
+    unit = request.figure(own.prompts.metric).unit if sample.unit != "points" else "points"
+    figure = figure_of(Within(quantity, None, None, ""), by_stratum(sample) if own.templates else sample)
+    return Detail(name, float(figure.value), intervals([(figure, FAMILY)])[0], "gap" if quantity == "effect" else unit)
 
 
 def details(own: Collected, decision: Decision) -> tuple[Detail, ...]:

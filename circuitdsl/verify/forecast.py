@@ -12,6 +12,7 @@ from rich.text import Text
 from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.report.numbers import duration
 from circuitdsl.report.shown import Shown
+from circuitdsl.report.tables import table_of
 from circuitdsl.verify.work import TaskWork
 
 
@@ -56,11 +57,9 @@ class Forecast(Shown):
         return sum(task.new for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
-        """The forecast as plain values."""
         return asdict(self) | {"measurements": self.measurements, "new": self.new}
 
     def show(self, console: Console) -> None:
-        """Print the model, a row for each task, the work, and what the figures mean."""
         model = self.model
         console.print(
             Text.assemble(
@@ -73,8 +72,8 @@ class Forecast(Shown):
         if not self.tasks:
             console.print(Text("  the claims are about weights alone: nothing is run"))
             return
-        table = _table("task", "prompts", "tokens", "claims", "asked for", "experiments", "nulls", "attention")
-        table.columns[0].no_wrap = True
+        names = ("prompts", "tokens", "claims", "asked for", "experiments", "nulls", "attention")
+        table = table_of("  task", *names, left=("  task",), dim=True, no_wrap=True)
         for task in self.tasks:
             low, high = task.tokens
             length = str(low) if low == high else f"{low} to {high}"
@@ -104,7 +103,7 @@ class Forecast(Shown):
         )
 
     def _work(self) -> Table:
-        table = _table("work", "at the first look", "on all prompts")
+        table = table_of("  work", "at the first look", "on all prompts", left=("  work",), dim=True)
         for says, what in (
             ("block-positions recomputed", "block_positions"),
             ("MLPs at one position, for edges via MLPs", "flow_positions"),
@@ -165,14 +164,6 @@ class Forecast(Shown):
                 f"  claims about the whole circuit, {times} of that: only where other nodes or edges belong to it"
             )
         return lines
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column(f"  {first}")
-    for heading in others:
-        table.add_column(heading, justify="right")
-    return table
 
 
 def size(number: int) -> str:

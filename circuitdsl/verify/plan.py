@@ -26,7 +26,7 @@ def shape_of(model: Model | Transformer) -> ModelShape:
 
 def plan(circuit: Circuit, shape: ModelShape) -> tuple[ClaimPlan, ...]:
     """The plans of all claims that runs decide, on all their tasks, in the spec's order."""
-    nulls = Nulls(circuit, shape)
+    nulls = Nulls.of(circuit, shape)
     return tuple(claim_plan(claim, task, nulls) for claim, task in on_runs(circuit))
 
 
@@ -38,7 +38,6 @@ def on_runs(circuit: Circuit) -> Iterator[tuple[Claim, str]]:
 
 
 def claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-    """How one claim is measured on one task."""
     found = kind_of(claim).plan(claim, task, nulls)
     if any(isinstance(test, Stronger) for part in found.parts for test in found.tests(part)):
         found = replace(found, parts=tuple(each for part in found.parts for each in _rivals(found.tests(part), part)))

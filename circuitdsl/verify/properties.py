@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from circuitdsl.circuit.claims import Circuit, Claim
-from circuitdsl.circuit.criteria import Within
+from circuitdsl.circuit.criteria import Exceeds, Within
 from circuitdsl.circuit.vocabulary import Metric
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.kind import kind_of
@@ -65,7 +65,7 @@ class Tested:
 
     def measure(self) -> None:
         """Check every prompt of the sample that has all positions."""
-        prompts, requests = self.prompts, [check.measurement for check in self.wanted.checks]
+        prompts, requests = self.prompts, self.wanted.requests
         if prompts is None:
             self.evidence = unmeasured(_ANY, "its own sample of prompts was not made")
             return
@@ -119,8 +119,8 @@ class Tested:
 
 def values_of(prompts: Prompts, property: Property, indices: np.ndarray) -> np.ndarray:
     """What the checks of a property find on prompts [checks, prompts]."""
-    found = measure(prompts, [check.measurement for check in property.checks], indices)
-    return np.stack([found[check.measurement].values for check in property.checks])
+    found = measure(prompts, property.requests, indices)
+    return np.stack([check.value(*(found[each].values for each in check.requests)) for check in property.checks])
 
 
 def passes(property: Property, values: np.ndarray) -> np.ndarray:
@@ -142,7 +142,9 @@ class Counterexample:
         lines = []
         for check, found in zip(self.property.checks, self.values, strict=True):
             unit = check.measurement.figure(Metric()).unit
-            number = value(Measured(check.text, float(found), None, 1, unit))
+            compared = isinstance(check.test, Exceeds)
+            unit = "points" if unit == "share" and compared else unit
+            number = "by " * compared + value(Measured(check.text, float(found), None, 1, unit))
             fails = "" if check.test.admits(float(found)) else f", not {check.test.text}"
             lines.append(f"{check.name} {number}{fails}")
         return lines

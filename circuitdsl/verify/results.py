@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitdsl.circuit.changes import Chain, Member
 from circuitdsl.circuit.claims import Circuit, Claim, membership
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Stronger
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Exceeds, Stronger
 from circuitdsl.circuit.nodes import LOGITS, Position
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.engine.positions import places_of
@@ -33,7 +33,7 @@ from circuitdsl.verdict.ratios import Ratio, intervals
 from circuitdsl.verdict.samples import Sample, effect_of
 from circuitdsl.verdict.sampling import Looks
 from circuitdsl.verdicts import WORST_FIRST
-from circuitdsl.verify.figures import details, measured
+from circuitdsl.verify.figures import comparisons, details, measured
 from circuitdsl.verify.measure import Series, having, measure
 from circuitdsl.verify.plan import shape_of
 from circuitdsl.verify.prompts import smallest_mean
@@ -89,12 +89,20 @@ def _result(own: Collected, decision: Decision, pairs: Sequence[Alone]) -> Claim
         block=claim.under.text if claim.under else None,
         block_line=claim.under.line if claim.under else None,
         details=details(own, decision),
+        comparisons=comparisons(own) if decision.value is not None else (),
         kept=shares,
         cause=decision.cause,
-        against=next((test.name for test in claim.tests if isinstance(test, Stronger)), ""),
+        against=next(iter(_against(claim)), ""),
         lone_nodes=claim.lone_nodes,
         more_may_decide=decision.more,
     )
+
+
+def _against(claim: Claim) -> Iterator[str]:
+    """What a claim's own figure is compared with, as written."""
+    for test in claim.tests:
+        if isinstance(test, Exceeds | Stronger):
+            yield test.names[1] if isinstance(test, Exceeds) else test.name
 
 
 def _reason(plan: ClaimPlan, decision: Decision) -> str:
@@ -284,7 +292,7 @@ def _hidden(own: Collected, decision: Decision) -> Iterator[str]:
 
 def full(circuit: Circuit, shape: ModelShape, prompts: Mapping[str, Prompts]) -> tuple[MeasurementResult, ...]:
     """All measurements of the whole circuit on every task, by their default protocol; nothing is claimed of them."""
-    whole, nulls = membership(circuit), Nulls(circuit, shape)
+    whole, nulls = membership(circuit), Nulls.of(circuit, shape)
     if not whole.sites or any(site.node.index >= 0 for site in whole.sites):
         return ()
     found = []

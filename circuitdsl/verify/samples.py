@@ -13,6 +13,7 @@ from circuitdsl.language.diagnostics import listing
 from circuitdsl.measurements.plan import Base, ClaimPlan, Part
 from circuitdsl.measurements.requests import Request
 from circuitdsl.report.report import MISSED
+from circuitdsl.verdict.means import Range
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import FIRST_LOOK, Looks
 from circuitdsl.verdict.weighing import Evidence, unmeasured
@@ -136,14 +137,23 @@ def sample_of(prompts: Prompts, part: Part, found: Found, chosen: np.ndarray | N
         plain,
         value=None,
         other=None if part.rival is None else found[part.rival].values - base,
-        d=series.values - base,
+        d=series.values - part.times * base,
         g=(prompts.clean - prompts.corrupt)[series.indices] if request.effect else None,
         unit="points" if plain.unit == "percent" else plain.unit,
         hits=False,
         falls=request.effect and prompts.falls,
         called=part.called,
+        range=_less(plain.range, part.times),
         shared="" if not isinstance(part.base, str) else "first" if part.base == "clean" else "second",
     )
+
+
+def _less(of: Range, times: float) -> Range:
+    """A range of scores as wide as a score less so many times another can be far from 0; ends that are open stay so."""
+    low, high = of
+    if times == 1 or not np.all(np.isfinite(of)):
+        return of
+    return 0.0, max(high - times * low, times * high - low)
 
 
 def base_of(prompts: Prompts, base: Base, found: Found, indices: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks, free
 from circuitdsl.verify.judged import in_order, wanted
+from circuitdsl.verify.matched import matched
 from circuitdsl.verify.measure import Done, Series, by_prompts, measure, trouble
 from circuitdsl.verify.more import on_more_prompts
 from circuitdsl.verify.plan import plan, shape_of
@@ -289,6 +290,8 @@ def _measure_nulls(members: list[Collected], prompts: Prompts, family: int, opti
     Random circuits are drawn in rounds, until the claims that are compared with them are decided.
     """
     waiting = [member for member in members if member.plan.null_requests]
+    for member in waiting:
+        member.plan = matched(member.plan, prompts, member.indices)
     while waiting:
         asked = by_prompts((member.indices[:NULL_PROMPTS], member.plan.null_requests) for member in waiting)
         for first, requests in asked:

@@ -11,7 +11,6 @@ import numpy as np
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.measurements.nulls import SIZE
 from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, PathRequest, Request, TermRequest, replaced
@@ -186,11 +185,8 @@ def weigh_nulls(member: Collected, found: Found) -> None:
         return float(np.mean(found[request].values - base_of(prompts, part.base or "clean", found, first)))
 
     def null(part: Part) -> Sequence[Request]:
-        """Those that change something: no effect of 0 is of a patch that changes nothing. Features change as often."""
-        if not part.of_feature or not part.null:
-            return [request for request in part.null if found[request].changed.any()]
-        least = max(float(found[part.request].changed.mean()), 1e-9)
-        return [request for request in part.null if found[request].changed.mean() >= least][:SIZE]
+        """Those that change something: no effect of 0 is of a patch that changes nothing."""
+        return [request for request in part.null if found[request].changed.any()]
 
     member.nulls = [np.asarray([delta(part, r) for r in null(part)], float) / gap for part in member.plan.parts]
 

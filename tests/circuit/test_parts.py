@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from circuitdsl.api import loads
-from circuitdsl.circuit.nodes import ERROR, Node
+from circuitdsl.circuit.nodes import ERROR, LOGITS, Edge, Input, Node, Position
 from circuitdsl.circuit.overlaps import clash
 
 HEAD = """circuit one
@@ -59,6 +59,10 @@ def test_parts_of_one_division_are(lines: str) -> None:
     assert loads(f"{HEAD}{lines}\n").ok
 
 
+def to_end(sender: Node) -> Edge:
+    return Edge(sender, Input(LOGITS, "in"), Position("END"))
+
+
 def test_a_share_of_what_varies_over_all_prompts_has_no_strata() -> None:
     (error,) = loads(f'{HEAD}expect reconstruction(r3) >= 50% where stratum "ABBA*"\n').diagnostics
     assert error.code == "E095"
@@ -66,13 +70,13 @@ def test_a_share_of_what_varies_over_all_prompts_has_no_strata() -> None:
 
 def test_an_experiment_of_two_divisions_is_noticed() -> None:
     neuron, feature, error = (Node("mlp", 1, index=i, of=of) for i, of in ((3, ""), (7, "t#1"), (ERROR, "t#1")))
-    said = clash([neuron], [feature])
+    said = clash([to_end(neuron)], [feature])
     assert said == "m1[3] and t[7] cannot be patched together: parts of m1, which is divided in two ways"
-    assert not clash([feature], [error])
+    assert not clash([to_end(feature)], [error])
 
 
 def test_what_goes_via_mlps_past_a_feature_of_a_stream_is_not_measured() -> None:
     feature, below = Node("resid", 3, index=7, of="r#1"), Node("resid", 2)
-    assert "past r[7]" in clash([feature], [below], via_mlps=True)
-    assert not clash([feature], [below])
-    assert not clash([feature], [Node("mlp", 3)], via_mlps=True)
+    assert "past r[7]" in clash([to_end(feature)], [below], via_mlps=True)
+    assert not clash([to_end(feature)], [below])
+    assert not clash([to_end(feature)], [Node("mlp", 3)], via_mlps=True)

@@ -1,8 +1,9 @@
-"""How often parts of a circuit are found again, drawn: faint arrows, and words in boxes."""
+"""How often parts of a circuit are found again, drawn: faint arrows and outlines, and words in boxes."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram import draw, to_svg
 from circuitdsl.diagram.palette import opacity
 from circuitdsl.errors import UsageError
-from circuitdsl.report.again import read_again
+from circuitdsl.report.again import Again, read_again
 
 SPEC = """
 circuit t
@@ -37,15 +38,32 @@ def written(path: Path, nodes: list[float], edges: list[float]) -> Path:
 
 
 def test_what_few_resamples_find_is_faint(tmp_path: Path) -> None:
+    """What was not looked for, here what the embedding sends, is drawn as without a file."""
     again = read_again(written(tmp_path / "f.json", [1.0, 0.5], [0.4, 0.6]))
-    assert again.of_node(Node("head", 0, 5), ["END", "S2"]) == 0.25
+    assert again.of_node(Node("head", 0, 5), ["END", "S2"]) == 0.5
+    assert again.of_node(Node("head", 0, 7), ["END"]) is None
     drawing = draw(loads(SPEC).circuits[0], again=again)
     to_logits, from_embed = drawing.arrows
-    assert (to_logits.again, from_embed.again) == (0.5, 0.0)
-    assert opacity(from_embed) < opacity(to_logits) < 0.92
+    assert (to_logits.again, from_embed.again) == (0.5, None)
+    assert opacity(to_logits) < opacity(from_embed) == 0.92
     svg = to_svg(drawing)
-    assert "found in 50 to 100 %" in svg and "found in 50 % of resamples" in svg
+    assert outline(svg, "0.5") < outline(svg, "0.3")
+    assert "found in 50 to 100 %" in svg and "found in 100 % of resamples" in svg
     assert "resamples" not in to_svg(draw(loads(SPEC).circuits[0]))
+    assert read_again(rewritten(tmp_path, again)) == again
+
+
+def outline(svg: str, node: str) -> float:
+    """How opaque the outline of a node is."""
+    found = re.search(f'data-node="{node}"[^>]*stroke-opacity="([0-9.]+)"', svg)
+    assert found
+    return float(found[1])
+
+
+def rewritten(folder: Path, again: Again) -> Path:
+    path = folder / "again.json"
+    path.write_text(json.dumps({"again": again.to_json()}))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -68,3 +86,17 @@ def test_render_takes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "found in 100 %" in (tmp_path / "t.svg").read_text()
     assert cli.run(["render", str(spec), "--found", str(tmp_path / "none.json"), "-o", str(tmp_path / "u.svg")]) == 2
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_page_draws_the_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of `verify`, and that of `view`; a report in a terminal has no picture."""
+    spec, found, page = tmp_path / "t.circ", written(tmp_path / "f.json", [1.0, 0.5], [0.5, 0.5]), tmp_path / "p.html"
+    spec.write_text(SPEC.replace("task ioi", "task ioi(prompts = 16)"))
+    verify = ["verify", str(spec), "--found", str(found), "--allow-undecided"]
+    cli.run([*verify, "-o", str(page)])
+    assert "found in 100 % of resamples" in page.read_text()
+    assert cli.run(verify) == 2
+    assert "--found is drawn, and the format is text" in capsys.readouterr().err
+    cli.run(["verify", str(spec), "-o", str(tmp_path / "r.json")])
+    assert cli.run(["view", str(tmp_path / "r.json"), "--no-browser", "--found", str(found), "-o", str(page)]) == 0
+    assert "found in 100 % of resamples" in page.read_text()

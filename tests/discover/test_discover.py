@@ -375,9 +375,9 @@ def steady(bench: Prompts, circuit: Needed, sent: list[Sending]) -> Stability:
 
 def test_what_a_circuit_cannot_do_without_is_found_again(steady: Stability) -> None:
     assert steady.resamples == 1 and steady.tries == 1
-    assert all(steady.nodes[Site(Node("head", 0, h), END)] == 1 for h in (3, 5, 6))
-    assert Site(Node("head", 3, 3), END) not in steady.nodes
-    assert steady.edges[Edge(Node("head", 0, 6), Input(LOGITS, "in"), END)] == 1
+    assert all(steady.again.of_node(Node("head", 0, h), [END]) == 1 for h in (3, 5, 6))
+    assert steady.again.of_node(Node("head", 3, 3), [END]) is None
+    assert steady.again.of_edges([Edge(Node("head", 0, 6), Input(LOGITS, "in"), END)]) == 1
     assert steady.others == ()  # nothing else reads the names
 
 

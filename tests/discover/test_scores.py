@@ -72,6 +72,27 @@ def test_curves_are_those_of_eap_ig(runs: WholeRuns, edges: list[int], method: s
     assert found.cpr.low < found.cpr.value < found.cpr.high
 
 
+def test_curves_of_nodes_are_those_of_eap_ig(runs: WholeRuns, tmp_path: Path) -> None:
+    """Of a file that gives every edge the score 0, as one about nodes does."""
+    known = FIXTURE["nodes"]
+    nodes = {name: {"score": score, "in_graph": True} for name, score in known["scores"].items()}
+    given = {"cfg": CFG, "nodes": nodes, "edges": {name: {"score": 0.0} for name in FIXTURE["edges"].split()}}
+    (tmp_path / "nodes.json").write_text(json.dumps(given))
+    found = curve_of(runs, read(tmp_path / "nodes.json", "pocket", runs.graph))
+    for steps, wanted in ((found.highest, known["highest"]), (found.largest, known["largest"])):
+        shares = [(value - wanted[0]) / (known["clean"] - wanted[0]) for value in wanted[1:]]
+        assert [step.faithfulness.value for step in steps] == pytest.approx(shares, abs=1e-4)
+
+
+def test_nodes_without_a_score_are_in_every_circuit(tmp_path: Path) -> None:
+    """As in EAP-IG; nodes that a file does not name are in none, but for the embedding where it is not scored."""
+    nodes = {"a0.h3": {"score": 3.0}, "m1": {"score": 1.0}, "m2": {"score": float("nan")}}
+    (tmp_path / "nodes.json").write_text(json.dumps({"cfg": CFG, "nodes": nodes, "edges": {}}))
+    found = read(tmp_path / "nodes.json")
+    kept = [edge for edge, there in zip(found.graph.edges, found.top(1), strict=True) if there]
+    assert {str(sender) for sender, _ in kept} == {"embed", "0.3", "m2"}
+
+
 def test_exact_scores_are_what_single_edges_cost(runs: WholeRuns) -> None:
     """Each by a run of all other edges, of which nothing is taken out, an independent way to the same numbers."""
     few = WholeRuns(runs.prompts, np.arange(6))
@@ -174,7 +195,7 @@ def test_nodes_alone_are_scored_and_imported(folder: Path, capsys) -> None:
     names = [f"{sender} -> {to}" for (sender, to), kept in zip(found.graph.edges, found.top(2), strict=True) if kept]
     assert "embed -> 0.3.v" in names and "0.3 -> logits" in names
     assert run("import nodes.json --threshold 1 --task ioi --model pocket -o nodes.circ") == 0
-    assert "embed -> m1" in (folder / "nodes.circ").read_text()
+    assert " = m1 m3 " in (folder / "nodes.circ").read_text()
     assert run("import nodes.json --top 2 --task nowhere --model pocket") == 2
     assert "nowhere" in capsys.readouterr().err
     assert run("import nodes.json --top 2 --task ioi --model gpt2") == 2
@@ -195,6 +216,10 @@ WRONG = {
     "parallel": (
         {"cfg": {**CFG, "parallel_attn_mlp": True}, "nodes": {}, "edges": {"m0->m1": {"score": 1}}},
         "side by side with its MLPs, and pocket is a model of 4 layers of 8 heads",
+    ),
+    "parallel in words": (
+        {"cfg": {**CFG, "parallel_attn_mlp": "yes"}, "nodes": {}, "edges": {"m0->m1": {"score": 1}}},
+        "`parallel_attn_mlp` is true or false, not 'yes'",
     ),
     "an edge": ({"cfg": CFG, "nodes": {}, "edges": {"m1->m0": {"score": 1}}}, "there is no edge m1->m0"),
     "a node": ({"cfg": CFG, "nodes": {"a9.h9": {}}, "edges": {}}, "there is no node a9.h9"),
@@ -231,6 +256,10 @@ def test_words_that_do_not_exist_and_tasks_that_are_not_done(folder: Path, capsy
     assert "no edge of the file is in the graph" in capsys.readouterr().err
     assert run("import small.json --model pocket") == 3
     assert "does not say of which task it is" in capsys.readouterr().err
+    assert run("score small.json --task ioi --metric loss") == 2
+    assert "help: known: accuracy, kl" in capsys.readouterr().err
+    assert run("score small.json --task ioi --prompts 1") == 3
+    assert "it takes more than 1 prompt to tell the gap" in capsys.readouterr().err
 
 
 def test_a_task_that_the_model_does_not_do_is_refused(runs: WholeRuns) -> None:

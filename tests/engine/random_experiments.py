@@ -89,4 +89,4 @@ def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
             direction=st.sampled_from(("noise", "denoise")),
             sent=st.just("mean"),
         ),
-    ).filter(lambda e: not clash({edge.sender for edge in e.edges}, {site.node for site in e.sites}))
+    ).filter(lambda e: not clash(e.edges, {site.node for site in e.sites}))

@@ -11,6 +11,7 @@ import pytest
 from circuitdsl.circuit.nodes import LOGITS, Edge, Input, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.report.report import Report
+from tests.drawing import examples
 from tests.known_answers.hand_set_claims import Population, node
 from tests.known_answers.hand_set_runs import sample_bench, verified
 from tests.known_answers.hand_set_tasks import draw_indices
@@ -171,3 +172,50 @@ def test_paths_are_compared_by_a_factor(chain: Population) -> None:
     ratio = abs(both / one)
     lines = [f"{mine} : stronger than {other} by {factor * ratio:.4f} times" for factor in (0.7, 1.4)]
     assert verdicts(chain, *lines) == ["holds", "fails"]
+
+
+def test_figures_are_compared_on_either_side_of_the_true_difference(chain: Population) -> None:
+    """Attention and knock-outs by brute force: claims a little less than the truth hold, a little more fail."""
+    at = draw_indices(len(chain.data.pairs), 256, 5)
+    mine, other = (chain.brute.attentions([node(h)], "END", "ANSWER")[at].mean() for h in ("2.3", "1.1"))
+    late, early = (frozenset(Site(node(h), Position("END")) for h in heads) for heads in (("2.3", "2.4"), ("2.3",)))
+    both, one = ((chain.brute.logit_diffs(Experiment(sites=s)) - chain.clean)[at] for s in (late, early))
+    by, effect, room = 100 * (mine - other), 100 * (one - both).mean() / chain.gap[at].mean(), 8
+    assert by > 2 * room and effect > 2 * room
+    looks = "expect attention({}, END -> ANSWER) {} attention({}, END -> ANSWER) by {:.4f} points"
+    out = "expect knockout({}) {} knockout({}) by {:.4f}%"
+    lines = (
+        looks.format("2.3", ">", "1.1", by - room),
+        looks.format("2.3", ">", "1.1", by + room),
+        looks.format("1.1", "<", "2.3", by - room),
+        looks.format("1.1", "<=", "2.3", by + room),
+        out.format("mover", "<", "2.3 at END", effect - room),
+        out.format("mover", "<", "2.3 at END", effect + room),
+        "expect attention(2.3, END -> ANSWER) > attention(1.1, END -> ANSWER)",
+        "expect attention(1.1, END -> ANSWER) > attention(2.3, END -> ANSWER)",
+        f"expect attention(2.3, END -> ANSWER) > attention(2.4, END -> ANSWER) by {mine + 0.01:.4f} points",
+        "expect attribution(2.0) > attribution(mover)",
+        "expect copying(2.0) > copying(mover)",
+    )
+    found = run(chain, *lines).claims
+    assert [claim.verdict for claim in found[:8]] == ["holds", "fails"] * 4
+    assert all(claim.verdict != "holds" for claim in found[8:])
+    assert found[0].measured and found[0].measured.value == pytest.approx(by / 100, abs=1e-4)
+    assert found[4].measured and (n := found[4].measured.n)
+    assert found[4].measured.value == pytest.approx((both - one)[:n].mean() / chain.gap[at][:n].mean(), abs=1e-4)
+
+
+def test_false_comparisons_hold_no_more_often_than_promised(chain: Population) -> None:
+    """Claims that lie exactly on the truth of the population, on sample after sample: 2.5 % at the most each way."""
+    values = [chain.brute.attentions([node(h)], "END", "ANSWER") for h in ("2.3", "2.4")]
+    first, second = (value.mean() for value in values)
+    by, times = 100 * abs(first - second), max(first, second) / min(first, second)
+    more, less = ("2.3", "2.4") if first > second else ("2.4", "2.3")
+    looks = f"expect attention({more}, END -> ANSWER) {{}} attention({less}, END -> ANSWER) by {{}}"
+    samples, wrong = examples(6, 200), 0
+    for seed in range(samples):
+        for line in (looks.format(">", f"{by:.12f} points"), looks.format(">", f"{times:.12f} times")):
+            text = HEAD.format(model=chain.model.name) + line + "\n"
+            (claim,) = verified(text, sample_bench(chain, seed, n=64, balanced=False)).claims
+            wrong += claim.verdict == "holds"
+    assert wrong <= 2 * samples * 0.025 + 3 * np.sqrt(2 * samples * 0.025 * 0.975)

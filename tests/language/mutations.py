@@ -40,6 +40,7 @@ ODD = (
     "expected to",
     "ablate mean", "edges ablate mean", "is knocked out and", "and mover is knocked out",
     "stronger than knockout(mover)", "by 2 times", "by -1 times", "by 0% times", "times", "knockout (",
+    "> accuracy", "< attention(mover, END -> IO) by 3 points", "by 3 points", "> knockout(mover) by 2 times",
     "all - mover", "0.* - 0.*", "all + 9.*", "(all - 3.*).q",
 )  # fmt: skip
 WORDS = [*sorted(KEYWORDS), *NODES.split(" "), *ODD]

@@ -99,6 +99,9 @@ path inhibition -> mover.q at END -> logits : lowers
 path each 5.5 -> 8.6.v at S2 -> 9.9.q at END -> logits : effect <= -1% on ioi "cited"
 path (5.5 6.9) -> m7 -> mover + backup at S1, S2 : stronger than path 5.5 -> m7 -> logits and lowers
 expect accuracy > 5%
+expect attention(mover, END -> IO) > attention(backup, END -> IO)
+expect attention(mover, END -> IO) >= attention(mover, END -> S1) by 30 points on ioi where stratum "ABBA*" "cited"
+expect accuracy(top = 5) > accuracy by 2 times
 expect accuracy(argmax) >= 50%
 expect prob_diff >= 40%
 expect accuracy above chance

@@ -175,7 +175,7 @@ def test_suggestions(name: str, known: tuple[str, ...], guess: str | None) -> No
     ("line", "message"),
     [
         ("heads mover = 9.9 at", "the line ends where a position such as END is expected"),
-        ("expect accuracy >= x", "expected a number, found 'x'"),
+        ("expect accuracy >= :", "expected a number or a measurement, found ':'"),
         ("margin", "the line ends where a number is expected"),
         ("model gpt2", "expected a \"string\", found 'gpt2'"),
         ("mover -> logits at END, : lowers", "expected a position such as END, found ':'"),

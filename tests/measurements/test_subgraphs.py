@@ -58,7 +58,7 @@ def kept_by(how: WholeCircuit) -> Subgraph:
     (circuit,) = loads(f"circuit t\ntask ioi\n{lines}").circuits
     assert membership(circuit) == replace(WHOLE, groups=membership(circuit).groups)
     claim = Claim("", 0, "", "expect", how, (), False, 0.01, ("ioi",))
-    found = how.plan(claim, "ioi", Nulls(circuit, SHAPE)).circuit
+    found = how.plan(claim, "ioi", Nulls.of(circuit, SHAPE)).circuit
     assert found is not None
     return found
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from circuitdsl.report.notebook import to_html
 from circuitdsl.report.report import (
     ClaimResult,
+    Detail,
+    FigurePair,
     Measured,
     MemberResult,
     ModelInfo,
@@ -34,8 +36,12 @@ def claim(
     kind = "expect" if text.startswith("expect") else "edge"
     named = name in ("delta", "copying", "|F(M) − F(C)|")
     found = Measured(name, value, (value - 0.01, value + 0.01), n, unit, named=named)
-    reason, against = "because of its figure", "mov -> logits" if name == "delta" else ""
-    return ClaimResult(f"c{line:02d}", line, text, kind, on, verdict, reason, measured=found, against=against)
+    sides = (
+        Detail(side, v, (v - 0.01, v + 0.01), unit) for side, v in (("sup -> logits", value), ("mov -> logits", 1))
+    )
+    pairs = (FigurePair(*sides, times=2.0),) if name == "delta" else ()
+    reason = "because of its figure"
+    return ClaimResult(f"c{line:02d}", line, text, kind, on, verdict, reason, measured=found, comparisons=pairs)
 
 
 CLAIMS = (
@@ -75,7 +81,8 @@ def test_every_number_says_what_it_is_and_over_how_many_prompts(width: int, task
 def test_what_is_stronger_is_told_with_what_it_is_compared_with() -> None:
     lines = shown(120, "ioi").splitlines()
     (at,) = (i for i, line in enumerate(lines) if "stronger than" in line)
-    assert lines[at + 1].strip() == "because of its figure"
+    both = "sup -> logits: −3.56 [−3.57, −3.55] against 2 times mov -> logits: 1.00 [0.99, 1.01]"
+    assert lines[at + 1].strip() == both
 
 
 def test_tasks_stand_side_by_side_where_they_fit() -> None:

@@ -65,6 +65,39 @@ def made(lines: str) -> list[tuple[str, str]]:
             ],
         ),
         (
+            "expect attention(suppressor, END -> S2) > attention(idle, END -> S2) by 20 points",
+            [
+                (
+                    "position changed",
+                    "expect attention(suppressor, END -> S1) > attention(idle, END -> S2) by 20 points",
+                ),
+                ("sides swapped", "expect attention(idle, END -> S2) > attention(suppressor, END -> S2) by 20 points"),
+                (
+                    "difference doubled",
+                    "expect attention(suppressor, END -> S2) > attention(idle, END -> S2) by 40 points",
+                ),
+            ],
+        ),
+        (
+            "expect knockout(0.3) < knockout(idle)",
+            [("sides swapped", "expect knockout(idle) < knockout(0.3)")],
+        ),
+        (
+            "expect knockout(suppressor, ablate = mean) : lowers",
+            [
+                ("sign turned", "expect knockout(suppressor, ablate = mean) : raises"),
+                ("ablation changed", "expect knockout(suppressor, ablate = corrupt) : lowers"),
+            ],
+        ),
+        (
+            "expect faithfulness(ablate = mean) >= 40%",
+            [
+                ("ablation changed", "expect faithfulness(ablate = corrupt) >= 40%"),
+                ("bound tightened", "expect faithfulness(ablate = mean) >= 80%"),
+                ("sign turned", "expect faithfulness(ablate = mean) <= 40%"),
+            ],
+        ),
+        (
             "suppressor -> logits at END direct ablate mean : lowers",
             [
                 ("sign turned", "suppressor -> logits at END direct ablate mean : raises"),

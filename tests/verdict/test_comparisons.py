@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from circuitdsl.circuit.changes import EdgePatch
-from circuitdsl.circuit.criteria import Moves, Stronger
+from circuitdsl.circuit.criteria import Exceeds, Moves, Stronger
 from circuitdsl.verdict.samples import Sample
 from circuitdsl.verdict.sampling import plan_looks
 from tests.drawing import examples
@@ -88,3 +88,17 @@ def test_a_rise_by_so_much_at_least() -> None:
     assert decide(RISES, up).verdict == "holds" and decide(FALLS, up).verdict == "fails"
     decision = decide(by[0.1], up)
     assert decision.name == "change" and decision.reason.endswith("is above 10 points")
+
+
+@pytest.mark.parametrize("times", [1.0, 3.0])
+def test_bounded_figures_that_tie_exceed_no_more_often_than_the_level_says(times: float) -> None:
+    """One prompt in twenty-five carries all of the second figure, which many samples miss."""
+    rng = np.random.default_rng(7)
+    test, looks, draws = Exceeds("delta", 0.0, None, "", True, times), plan_looks(128), examples(200, 2000)
+    wrong = 0
+    for _ in range(draws):
+        b = 0.9 * (rng.random(128) < 0.04)
+        a = rng.beta(2, 2 / (times * 0.036) - 2, 128)  # of mean times * 0.036
+        one = Sample(np.zeros(128), d=a - times * b, range=(0.0, times), unit="points")
+        wrong += verdict_of(weigh_claim([test], [one], looks=looks)) == "holds"
+    assert wrong <= draws * 0.025 + 3 * np.sqrt(draws * 0.025 * 0.975)

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,13 +14,22 @@ from safetensors.torch import save_file
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.features import reopen
+from circuitdsl.circuit.nodes import Site
 from circuitdsl.circuit.shapes import ModelShape
 from circuitdsl.dictionaries import known
 from circuitdsl.dictionaries.record import DictionaryError
+from circuitdsl.engine.prompts import Prompts
 from circuitdsl.interop.names import hook_graph
 from circuitdsl.language.parse import parse
-from circuitdsl.measurements.nulls import FEATURES, SIZE, Nulls
+from circuitdsl.measurements.fires import Fires
+from circuitdsl.measurements.nulls import SIZE
+from circuitdsl.measurements.plan import ClaimPlan
+from circuitdsl.models.parts import Transformer
 from circuitdsl.testing.mutants import mutants
+from circuitdsl.verify.matched import matched
+from circuitdsl.verify.measure import measure
+from circuitdsl.verify.plan import plan
+from circuitdsl.verify.prompts import make_prompts
 from circuitdsl.verify.session import Session
 
 D = 128
@@ -139,32 +149,65 @@ def test_a_word_may_still_be_the_name_of_a_group() -> None:
     assert loads(HEAD + "\n".join(lines) + "\n").ok
 
 
-def test_matters_compares_a_feature_with_those_that_fire_as_often(tmp_path: Path) -> None:
-    line = 'dictionary t2 = transcoder("pocket/transcoders/2")'
-    spec = tmp_path / "known.circ"
-    spec.write_text(f"{HEAD}{line}\nt2[129] -> logits at END\nexpect knockout(t2[129] at END) : matters\n")
-    (circuit,) = load(spec).circuits
-    nulls = Nulls(circuit, ModelShape("pocket", 4, 8))
-    for claim in circuit.claims:
-        (request,) = (part.request for part in claim.measurement.plan(claim, "ioi", nulls).parts)
-        found = nulls.of_feature(request)
-        assert len(found) == len(set(found)) == FEATURES
-        own = {node for other in found for node, _ in other.writes}
-        assert len(own) == FEATURES and len({node.of for node in own}) == 1 and request.writes[0][0] not in own
-    with Session(cache=False) as session:
-        for claim in session.verify(spec).claims:  # type: ignore[union-attr]
-            assert claim.null is None or claim.null.size <= SIZE
-            assert claim.verdict == "undecided" or claim.null is not None
+def matched_with(pocket: Transformer, *lines: str) -> tuple[list[ClaimPlan], Prompts]:
+    """The plans of some claims on features of t1, with their nulls as they are measured; the prompts."""
+    (circuit,) = loads(SHIPPED + "\n".join(lines) + "\n").circuits
+    prompts = make_prompts(circuit, circuit.tasks[0], pocket)
+    plans = plan(circuit, ModelShape("pocket", 4, 8))
+    return [matched(each, prompts, np.arange(128)) for each in plans], prompts
 
 
-def test_groups_and_errors_have_no_null() -> None:
-    text = (
-        f"{SHIPPED}features some = t1[49] t1[44] at END\nsome -> logits at END : matters\nt1[error] -> logits at END\n"
+def test_matters_compares_a_feature_with_those_that_fire_as_often(pocket: Transformer) -> None:
+    """Each feature's own count is asked for by itself, as `fires` does."""
+    claims = ("t1[179] -> logits at END", "expect knockout(t1[179] at END) : matters", "t1[49] -> logits at END")
+    (edge, node, often), prompts = matched_with(pocket, *claims)
+    ((mine, place),) = edge.parts[0].request.writes
+    sites = [Fires((Site(mine._replace(index=i), place),)) for i in range(256)]
+    found = measure(prompts, sites, np.arange(32))
+    counts = [found[each].values.sum() for each in sites]
+    as_often = {i for i in range(256) if counts[i] >= counts[mine.index] > 0} - {mine.index}
+    assert 19 <= len(as_often) <= SIZE
+    for each in (edge, node):
+        null = [node for other in each.parts[0].null for node, _ in other.writes]
+        assert {node.index for node in null} == as_often - ({49} if each is edge else set()) and len(null) == len(
+            set(null)
+        )
+        assert {node.of for node in null} == {mine.of}
+    assert len(often.parts[0].null) < 19, "12 features fire at a position: not 19 of them on all prompts"
+
+
+def test_a_group_of_features_is_compared_with_groups_that_fire_as_often(pocket: Transformer) -> None:
+    (group, error, mixed), prompts = matched_with(
+        pocket,
+        "features some = t1[49] t1[44] at END",
+        "some -> logits at END : matters",
+        "t1[error] -> logits at END",
+        "nodes both = t1[49] 3.1 at END",
+        "both -> logits at END : matters",
     )
-    (circuit,) = loads(text).circuits
-    nulls = Nulls(circuit, ModelShape("pocket", 4, 8))
-    for claim in circuit.claims:
-        assert [part.null for part in claim.measurement.plan(claim, "ioi", nulls).parts] == [()]
+    null = group.parts[0].null
+    rest = {frozenset(node.index for node, _ in other.writes) for other in null}
+    assert len(null) == len(rest) == SIZE and all(len(each) == 2 for each in rest)
+    assert {49, 44} not in rest and any(each & {49, 44} for each in rest)
+    ((mine, place), _) = group.parts[0].request.writes
+    sites = [Fires((Site(mine._replace(index=i), place),)) for i in range(256)]
+    counts = {i: each.values.sum() for i, each in enumerate(measure(prompts, sites, np.arange(32)).values())}
+    own = sorted((counts[44], counts[49]))
+    assert all(sorted(counts[i] for i in each)[k] >= own[k] for each in rest for k in (0, 1))
+    assert error.parts[0].null == mixed.parts[0].null == ()
+
+
+def test_which_features_fire_is_known_from_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    spec = tmp_path / "known.circ"
+    spec.write_text(SHIPPED + "t1[179] -> logits at END\n")
+    seen = []
+    for _ in range(2):
+        with Session() as session:
+            (claim,) = session.verify(spec).claims  # type: ignore[union-attr]
+            seen.append((claim.verdict, claim.null))
+        monkeypatch.setattr("circuitdsl.engine.dictionaries.fires_on", None)
+    assert seen[0] == seen[1] and seen[0][1] is not None
 
 
 def test_hooks_name_what_a_feature_is_a_part_of() -> None:

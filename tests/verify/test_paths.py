@@ -94,7 +94,7 @@ def test_a_null_of_too_few_is_undecided() -> None:
         ((Edge(Node("head", 0, 3), Input(Node("head", 1, 1), "q"), Position("END")),),) * 1
         + ((Edge(Node("head", 1, 1), Input(Node("logits"), "in"), Position("END")),),)
     )
-    assert len(Nulls(load("pocket/ioi").circuits[0], SHAPE).of_paths(request)) <= 7
+    assert len(Nulls.of(load("pocket/ioi").circuits[0], SHAPE).of_paths(request)) <= 7
 
 
 def test_mutants_of_a_path() -> None:

@@ -97,6 +97,23 @@ def rms_norm(weights: Weights, name: str, eps: float) -> Norm:
     return Norm("rms", weights[f"{name}.weight"], None, eps)
 
 
+def plain_mlp(
+    layer_name: str, norm: str, up: str, down: str, act: str, eps: str
+) -> Callable[[Any, Weights, int], tuple[Norm, Mlp]]:
+    """Reads plain MLPs behind a LayerNorm, given what their parts are called in a layer (`{}` is its number).
+
+    Args:
+        act, eps: what the configuration calls the activation, and what is added to variances.
+    """
+
+    def read(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
+        at = layer_name.format(layer)
+        mlp = Mlp(linear(w, f"{at}.{up}"), linear(w, f"{at}.{down}"), activation(getattr(config, act)))
+        return layer_norm(w, f"{at}.{norm}", getattr(config, eps)), mlp
+
+    return read
+
+
 def apart(each: Linear, d_head: int, turned: int) -> Linear:
     """Queries or keys with the even ones of the numbers that are turned first, then the odd ones, then the rest.
 

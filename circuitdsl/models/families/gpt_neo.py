@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuitdsl.models.families._family import Family, Weights, activation, layer_norm, linear
-from circuitdsl.models.parts import Attention, Mlp, Norm
+from circuitdsl.models.families._family import Family, Weights, layer_norm, linear, plain_mlp
+from circuitdsl.models.parts import Attention, Norm
 
 
 def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -17,17 +17,13 @@ def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), attn
 
 
-def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
-    at = f"transformer.h.{layer}"
-    mlp = Mlp(linear(w, f"{at}.mlp.c_fc"), linear(w, f"{at}.mlp.c_proj"), activation(config.activation_function))
-    return layer_norm(w, f"{at}.ln_2", config.layer_norm_epsilon), mlp
-
-
 FAMILIES = {
     "gpt_neo": Family(
         "GPT-Neo, TinyStories",
         _heads,
-        _mlp,
+        plain_mlp(
+            "transformer.h.{}", "ln_2", "mlp.c_fc", "mlp.c_proj", "activation_function", eps="layer_norm_epsilon"
+        ),
         lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
         ("transformer.wte", "transformer.wpe", "lm_head"),
         ("h.{}.attn.attention.out_proj.weight", "h.{}.mlp.c_proj.*"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuitdsl.models.families._family import Family, Weights, activation, layer_norm, linear
-from circuitdsl.models.parts import Attention, Linear, Mlp, Norm
+from circuitdsl.models.families._family import Family, Weights, layer_norm, linear, plain_mlp
+from circuitdsl.models.parts import Attention, Linear, Norm
 
 
 def by_head(qkv: Linear, n_heads: int) -> tuple[Linear, Linear, Linear]:
@@ -25,18 +25,12 @@ def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     return norm, Attention(q, k, v, linear(w, f"{at}.attention.dense"), n_heads, n_heads, d_head, d_head**-0.5)
 
 
-def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
-    at = f"gpt_neox.layers.{layer}"
-    up, down = linear(w, f"{at}.mlp.dense_h_to_4h"), linear(w, f"{at}.mlp.dense_4h_to_h")
-    norm = layer_norm(w, f"{at}.post_attention_layernorm", config.layer_norm_eps)
-    return norm, Mlp(up, down, activation(config.hidden_act))
-
-
+_MLP = ("post_attention_layernorm", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "hidden_act", "layer_norm_eps")
 FAMILIES = {
     "gpt_neox": Family(
         "GPT-NeoX, Pythia",
         _heads,
-        _mlp,
+        plain_mlp("gpt_neox.layers.{}", *_MLP),
         lambda config, w: layer_norm(w, "gpt_neox.final_layer_norm", config.layer_norm_eps),
         ("gpt_neox.embed_in", "", "embed_out"),
         ("layers.{}.attention.dense.weight", "layers.{}.mlp.dense_4h_to_h.*"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from circuitdsl.models.families._family import Family, Weights, activation, apart, layer_norm, linear
-from circuitdsl.models.parts import Attention, Mlp, Norm, Rotary
+from circuitdsl.models.families._family import Family, Weights, apart, layer_norm, linear, plain_mlp
+from circuitdsl.models.parts import Attention, Norm, Rotary
 
 
 @cache
@@ -28,17 +28,11 @@ def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), attn
 
 
-def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
-    at = f"transformer.h.{layer}"
-    mlp = Mlp(linear(w, f"{at}.mlp.fc_in"), linear(w, f"{at}.mlp.fc_out"), activation(config.activation_function))
-    return layer_norm(w, f"{at}.ln_1", config.layer_norm_epsilon), mlp
-
-
 FAMILIES = {
     "gptj": Family(
         "GPT-J",
         _heads,
-        _mlp,
+        plain_mlp("transformer.h.{}", "ln_1", "mlp.fc_in", "mlp.fc_out", "activation_function", "layer_norm_epsilon"),
         lambda config, w: layer_norm(w, "transformer.ln_f", config.layer_norm_epsilon),
         ("transformer.wte", "", "lm_head"),
         ("h.{}.attn.out_proj.weight", "h.{}.mlp.fc_out.*"),

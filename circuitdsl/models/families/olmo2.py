@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from circuitdsl.models.families import llama
@@ -17,10 +18,6 @@ def _heads(config: Any, w: Weights, layer: int, window: llama.Window = llama.eve
     return no_norm(attn.q.weight), replace(attn, q_norm=q_norm, k_norm=k_norm, post=post)
 
 
-def _typed_heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
-    return _heads(config, w, layer, llama.typed)
-
-
 def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
     mlp = llama.gated(w, layer, config.hidden_act)
     post = rms_norm(w, f"model.layers.{layer}.post_feedforward_layernorm", config.rms_norm_eps)
@@ -28,4 +25,4 @@ def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
 
 
 _OLMO2 = llama.LLAMA._replace(title="OLMo 2", heads=_heads, mlp=_mlp, refused=(BIAS_IN_POST_NORM,))
-FAMILIES = {"olmo2": _OLMO2, "olmo3": _OLMO2._replace(title="OLMo 3", heads=_typed_heads)}
+FAMILIES = {"olmo2": _OLMO2, "olmo3": _OLMO2._replace(title="OLMo 3", heads=partial(_heads, window=llama.typed))}

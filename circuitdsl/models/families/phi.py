@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuitdsl.models.families._family import Family, Weights, activation, layer_norm, linear
-from circuitdsl.models.parts import Attention, Mlp, Norm
+from circuitdsl.models.families._family import Family, Weights, layer_norm, linear, plain_mlp
+from circuitdsl.models.parts import Attention, Norm
 
 
 def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
@@ -21,17 +21,11 @@ def _heads(config: Any, w: Weights, layer: int) -> tuple[Norm, Attention]:
     return layer_norm(w, f"{at}.input_layernorm", eps), attn
 
 
-def _mlp(config: Any, w: Weights, layer: int) -> tuple[Norm, Mlp]:
-    at = f"model.layers.{layer}"
-    mlp = Mlp(linear(w, f"{at}.mlp.fc1"), linear(w, f"{at}.mlp.fc2"), activation(config.hidden_act))
-    return layer_norm(w, f"{at}.input_layernorm", config.layer_norm_eps), mlp
-
-
 FAMILIES = {
     "phi": Family(
         "Phi-1, Phi-1.5, Phi-2",
         _heads,
-        _mlp,
+        plain_mlp("model.layers.{}", "input_layernorm", "mlp.fc1", "mlp.fc2", "hidden_act", "layer_norm_eps"),
         lambda config, w: layer_norm(w, "model.final_layernorm", config.layer_norm_eps),
         ("model.embed_tokens", "", "lm_head"),
         ("layers.{}.self_attn.dense.weight", "layers.{}.mlp.fc2.*"),

@@ -14,13 +14,15 @@ import numpy as np
 
 from circuitdsl.report.behind import Behind, ClaimNumbers, ShownPrompt
 from circuitdsl.report.numbers import figure, interval, part, value
-from circuitdsl.report.report import ClaimResult, Measured, MeasurementResult, MemberResult, Report
+from circuitdsl.report.report import ClaimResult, Detail, Measured, MeasurementResult, MemberResult, Report
 from circuitdsl.report.terminal import extra, footnotes, provenance, task_line, task_remarks, whole_protocol
 
 #: a number has two of these digits
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LETTERS = np.frombuffer(DIGITS.encode(), np.uint8)
 _STEPS = len(DIGITS) ** 2 - 1
+#: what is said of a claim, and where its record has it
+_OF_CLAIM = {"id": "id", "line": "line", "text": "text", "block": "block", "cite": "citation", "kind": "kind"}
 
 
 def of_report(report: Report, picture: Callable[[Report], str] | None = None) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def of_report(report: Report, picture: Callable[[Report], str] | None = None) ->
             }
             for task in report.tasks
         ],
-        "claims": [_claim(claim) for claim in claims.values()],
+        "claims": [{key: getattr(claim, name) for key, name in _OF_CLAIM.items()} for claim in claims.values()],
         "results": [
             _result(each, order[each.id], tasks.get(each.task or ""), numbers.get((each.id, each.task)), indices)
             for each in report.reached
@@ -80,17 +82,6 @@ def packed(values: Sequence[float] | np.ndarray) -> list[Any]:
     return [low, high, letters.tobytes().decode()]
 
 
-def _claim(claim: ClaimResult) -> dict[str, Any]:
-    return {
-        "id": claim.id,
-        "line": claim.line,
-        "text": claim.text,
-        "block": claim.block,
-        "cite": claim.citation,
-        "kind": claim.kind,
-    }
-
-
 def _result(
     claim: ClaimResult, place: int, task: int | None, numbers: ClaimNumbers | None, indices: _Numbered
 ) -> dict[str, Any]:
@@ -108,15 +99,17 @@ def _result(
         "notes": [*filter(None, protocol), *claim.notes],
         **(_measured(found) if found else {}),
         "members": [_member(each) for each in claim.members] if len(claim.members) > 1 else [],
-        "details": [
-            {"name": each.name, "fig": value(Measured("", each.value, None, 0, each.unit)), "v": each.verdict}
-            | _range(each.value, each.ci, each.unit)
-            for each in claim.details
-        ],
+        "details": [_detail(each) for each in claim.details],
+        "compared": [_detail(each) for both in claim.comparisons for each in (both.first, both.second)],
         "example": claim.counterexample and {str(k): str(v) for k, v in claim.counterexample.items()},
         "behind": _numbers(numbers, indices) if numbers and numbers.values else None,
     }
     return {key: each for key, each in shown.items() if each not in (None, "", [])}
+
+
+def _detail(found: Detail) -> dict[str, Any]:
+    shown = value(Measured("", found.value, None, 0, found.unit))
+    return {"name": found.name, "fig": shown, "v": found.verdict} | _range(found.value, found.ci, found.unit)
 
 
 def _measured(found: Measured) -> dict[str, Any]:

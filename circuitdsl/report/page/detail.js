@@ -33,7 +33,7 @@ function detail(report, result, others, choose) {
       prompts.length ? "click a dot for its prompt" : ""].filter(Boolean).join(" · ");
     node.append(h("figure", { class: "all" }, swarm(result, (i) => prompts.length && show(i)), h("figcaption", {}, about)));
   }
-  for (const [title, rows] of [["pairs", result.members], ["figures behind it", result.details]]) {
+  for (const [title, rows] of [["pairs", result.members], ["compared figures", result.compared], ["figures behind it", result.details]]) {
     const drawn = rows?.length ? forest(rows, result.unit) : null;
     if (drawn) node.append(h("section", { class: "of-parts" }, h("h2", { class: "minor" }, title), drawn));
   }
