@@ -23,7 +23,7 @@ from circuitdsl.circuit.nodes import (
     Port,
     Position,
     Positions,
-    reads_alone,
+    is_number,
 )
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
@@ -186,7 +186,7 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         have = "has" if len(without) == 1 else "have"
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
         error("E071", message, edge.receiver.span)
-    elif part := next((node for node in ends.receivers if node.is_part and not reads_alone(node)), None):
+    elif part := next((node for node in ends.receivers if node.is_part and not is_number(node)), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         if part.index == ERROR:
             message = f"{part} is what the features leave of the run as it is: it reads nothing"

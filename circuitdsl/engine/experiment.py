@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.features import dictionary_of, whole_of
-from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, reads_alone
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, is_number
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
@@ -120,7 +120,7 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
-        if edge.receiver.node.is_part and not reads_alone(edge.receiver.node):
+        if edge.receiver.node.is_part and not is_number(edge.receiver.node):
             raise PatchError(
                 f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
             )
