@@ -6,7 +6,7 @@ meanwhile. What is knocked out may stand beside parts of a later stream: their e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,12 +47,18 @@ class Together:
         return sorted(self.senders | self.sites)
 
 
-def _divided_twice(run: Together) -> Iterator[str]:
-    """Parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
+def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
+    """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
     first: dict[Node, Node] = {}
-    for part in sorted({*run.every, *run.readers}):
-        if part.is_part and first.setdefault(part.whole, part).overlaps(part):
-            yield _not_both(first[part.whole], part, f"parts of {part.whole}, which is divided in two ways")
+    for part in sorted(node for node in nodes if node.is_part):
+        if first.setdefault(part.whole, part).overlaps(part):
+            return first[part.whole], part
+    return None
+
+
+def _divided(run: Together) -> Iterator[str]:
+    if twice := divided_twice({*run.every, *run.readers}):
+        yield _not_both(*twice, f"parts of {twice[0].whole}, which is divided in two ways")
 
 
 def _head_along(run: Together) -> Iterator[str]:
@@ -65,19 +71,14 @@ def _head_along(run: Together) -> Iterator[str]:
 
 def _in_its_stream(run: Together) -> Iterator[str]:
     """A node that is sent, and a part of a stream in which it is."""
-    for part in run.every:
-        for sent in sorted(run.senders) if part.is_part else ():
-            if part.whole.holds(sent) and sent.whole != part.whole:
-                yield _not_both(sent, part, f"what the first writes is in {part.whole}")
+    for stream, part in {part.whole: part for part in run.every if part.is_part}.items():
+        yield from _held(stream, part, run.senders)
 
 
 def _past_its_stream(run: Together) -> Iterator[str]:
     """A node that is sent past a feature of a stream in which it is, where something is sent to that feature."""
-    for part in run.readers:
-        later = {edge.sender for edge in run.edges if edge.receiver.node.stage() > part.stage()}
-        for sent in sorted(later):
-            if part.whole.holds(sent) and sent.whole != part.whole:
-                yield _not_both(sent, part, f"what the first writes is in {part.whole}")
+    for stream, part in {part.whole: part for part in run.readers}.items():
+        yield from _held(stream, part, {e.sender for e in run.edges if e.receiver.node.stage() > part.stage()})
 
 
 def _read_while_replaced(run: Together) -> Iterator[str]:
@@ -102,7 +103,7 @@ def _past_features(run: Together) -> Iterator[str]:
 
 
 RULES: tuple[Callable[[Together], Iterator[str]], ...] = (
-    _divided_twice,
+    _divided,
     _head_along,
     _in_its_stream,
     _past_its_stream,
@@ -117,6 +118,11 @@ def clash(
     """Why some patches are not made in one run; empty where they can be (see `Together`)."""
     run = Together(frozenset(edges), frozenset(sites), frozenset(read), via_mlps)
     return next((said for rule in RULES for said in rule(run)), "")
+
+
+def _held(stream: Node, part: Node, senders: Collection[Node]) -> Iterator[str]:
+    if held := [node for node in senders if stream.holds(node) and node.whole != stream]:
+        yield _not_both(min(held), part, f"what the first writes is in {stream}")
 
 
 def _not_both(one: Node, other: Node, why: str) -> str:
