@@ -114,7 +114,7 @@ class Nulls:
 
     def _terms(self, edge: Edge) -> Iterator[Edge]:
         """The edges that are patched together where a residual stream is the sender: of every node that it holds."""
-        if edge.sender.kind != "resid":
+        if edge.sender.kind != "resid" or edge.sender.of:
             yield edge
             return
         stream, kinds = edge.sender, (Node("head"), Node("mlp"), EMBED)
