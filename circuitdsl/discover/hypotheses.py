@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from circuitdsl.brief import quoted
-from circuitdsl.circuit.features import KINDS, whole_of
+from circuitdsl.circuit.features import whole_of
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
-from circuitdsl.discover.asked import ARGUMENT, circuit_of, name_of, opening
-from circuitdsl.discover.discover import beside
+from circuitdsl.discover.asked import ARGUMENT, beside, circuit_of, name_of, opening
+from circuitdsl.discover.feature_search import line_of
 from circuitdsl.discover.places import tokens_of
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.attribution_graphs import AttributionGraph, Point
@@ -301,11 +301,7 @@ def draft(
     said = list(_said(graph, written, len(every), len(kept), unknown))
     lines = [*opens([visible(each).replace('"', "'") for each in said[:2]])]
     for layer in sorted(written.used):
-        called = name = by_layer[layer].name
-        if target is not None and Path(name).exists():
-            called = beside(target, name)
-        word = next(word for word, transcoder in KINDS.items() if transcoder == by_layer[layer].is_transcoder)
-        lines.append(f'dictionary t{layer} = {word}("{called}")')
+        lines.append(line_of(f"t{layer}", by_layer[layer], target))
     circuit_of(lines, str(target or ARGUMENT))
     return Draft(format_text("\n".join([*lines, "", *written.claims, ""])), tuple(said))
 

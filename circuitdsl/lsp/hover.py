@@ -9,8 +9,10 @@ from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.roles import built_in
 from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.dictionaries import known as dictionaries
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.layout import row_of
 from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.names import Name, name_at
 from circuitdsl.lsp.pieces import Piece
@@ -104,6 +106,13 @@ def _name(document: Document, circuit: Circuit | None, name: Name, row: int) -> 
             known = next((one for one in document.circuits if one.name == name.text), None)
             if known:
                 yield f"**{known.name}** {known.title}: {len(known.groups)} groups, {len(known.claims)} claims"
+        case "direction" | "dictionary":
+            made = (line.statement for line in document.lines if isinstance(line.statement, s.Direction | s.Dictionary))
+            yield from (f"**{name.text}**: `{row_of(each).text}`" for each in made if each.name.text == name.text)
+            for of, *_ in circuit.dictionaries if circuit and name.kind == "dictionary" else ():
+                if dictionaries.name_of(of) == name.text:
+                    read = dictionaries.known(of).dictionary
+                    yield f"{read.d_sae} features; it reads `{read.reads}` and writes `{read.writes[0]}`"
         case "intervention":
             yield f"**{name.text}**: {KEYWORD_SAYS['intervention']}"
 

@@ -16,7 +16,18 @@ from operator import or_
 from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.changes import Both, EdgePatch, Intervention, Member, Patch, PathPatch, Replace
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
+from circuitdsl.circuit.nodes import (
+    EVERYWHERE,
+    LOGITS,
+    Ablation,
+    Direction,
+    Edge,
+    Node,
+    Position,
+    Positions,
+    Site,
+    is_inside,
+)
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import (
     Kept,
@@ -184,6 +195,11 @@ class _Patched(Request):
     scored = True
     together = (None,)
 
+    @property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        """What reads the terms that are sent, and where."""
+        return ()
+
     def kept(self, n_layers: int) -> Kept:
         return _kept_for_patched(self, n_layers)
 
@@ -211,10 +227,13 @@ class EdgeRequest(_Patched):
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
+    @cached_property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        return tuple(dict.fromkeys((edge.receiver.node, edge.position) for edge in self.edges))
+
     @property
     def enters(self) -> Entries:
-        receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
-        return tuple((inf if node == LOGITS else node.layer, position) for node, position in receivers)
+        return tuple((inf if node == LOGITS else node.layer, position) for node, position in self.reads)
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -250,6 +269,10 @@ class PathRequest(_Patched):
     def writes(self) -> tuple[tuple[Node, Position], ...]:
         """The terms that are replaced: those of the first senders."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.arrows[0]))
+
+    @cached_property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        return tuple(dict.fromkeys((edge.receiver.node, edge.position) for arrow in self.arrows for edge in arrow))
 
     @property
     def last(self) -> EdgeRequest:
@@ -416,9 +439,14 @@ class ChangedRequest(Request):
     def uses_means(self) -> bool:
         return self.intervention.means
 
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        return (*self.inner.own_writers, *sorted(self.intervention.nodes))
+
     def kept(self, n_layers: int) -> Kept:
         other = (replacing((term.node,), term.ablate) for term in self.terms)
-        return reduce(or_, other, self.inner.kept(n_layers))
+        parts = Kept(values(*filter(is_inside, self.intervention.nodes)))
+        return reduce(or_, other, self.inner.kept(n_layers) | parts)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
