@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import cast
 
-from circuitdsl.circuit.changes import EdgePatch, Member, beside_its_stream, overlapping, shared_by_edges
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
@@ -25,6 +25,7 @@ from circuitdsl.circuit.nodes import (
     Positions,
     is_number,
 )
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
@@ -84,12 +85,8 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    senders, single = {member.sender for member in members}, [each for member in members for each in member.edges]
-    sent = overlapping(senders, ()) or beside_its_stream(senders, ())
-    if shared := sent or shared_by_edges(single, ()):
-        how = "sent" if sent else "patched"
-        message = f"{shared[0]} and {shared[1]} cannot be {how} together: they share a term"
-        scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
+    if message := clash([each for member in members for each in member.edges]):
+        scope.sink.error("E051", message, edge.sender.span, REMEDY)
         return None
     if edge.protocol is not None and edge.protocol.via_mlps is not None:
         via_mlps = edge.protocol.via_mlps

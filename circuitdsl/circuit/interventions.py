@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
-from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb, divided_twice
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.nodes import Node, is_inside
+from circuitdsl.circuit.overlaps import divided_twice
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s

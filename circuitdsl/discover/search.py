@@ -152,19 +152,15 @@ def sendings(
     """What groups send to each other and to the logits, the last receivers first; and how many edges were tried.
 
     Args:
-        of: groups of features, whose sendings alone are asked for.
+        of: only what these of them send and receive is asked for.
     """
     ends = list(_ends(prompts, where))
-    every = (one for one in _tried(prompts, groups, ends) if of is None or _is_of(one, of))
+    every = (one for one in _tried(prompts, groups, ends) if of is None or {one.senders, one.receivers} & set(of))
     tried = {EdgeRequest(tuple(sorted(one.edges))): one for one in every}
     ratios = effects(prompts, list(tried), indices)
     beyond = found(ratios, threshold)
     result = [_measured(one, ratios[request]) for request, one in tried.items() if request in beyond]
     return result, sum(len(request.edges) for request in tried)
-
-
-def _is_of(one: Sending, of: Collection[Group]) -> bool:
-    return one.senders in of and not one.receivers.nodes[0].is_part
 
 
 def again(

@@ -90,7 +90,9 @@ def test_a_draft_with_features_holds_on_a_fresh_seed(tmp_path: Path) -> None:
         found = session.discover("ioi(corrupt = abc)", features=["pocket/saes/resid3"], claims=40)
         target.write_text(found.text)
         report = session.verify(target, seed=77)
-    assert "r3_end" in found.text and "-> logits" in found.text
+    lines = [" ".join(line.split()) for line in found.text.splitlines()]
+    assert any(line.startswith("r3_end -> logits at END : effect <= -") for line in lines)
+    assert any("-> r3_end at END : " in line for line in lines)
     assert {claim.verdict for claim in report.claims} == {"holds"}
 
 
