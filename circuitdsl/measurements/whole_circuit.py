@@ -22,11 +22,11 @@ from typing import ClassVar, Literal
 
 from circuitdsl.circuit.arguments import options_of
 from circuitdsl.circuit.bounds import delta_unit, within
-from circuitdsl.circuit.changes import divided_twice
 from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Node, Site
+from circuitdsl.circuit.overlaps import divided_twice
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
