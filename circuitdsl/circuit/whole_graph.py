@@ -34,7 +34,6 @@ class WholeGraph:
 
     @classmethod
     def of(cls, shape: ModelShape) -> WholeGraph:
-        """The graph of a model of this shape."""
         return cls(shape.n_layers, shape.n_heads, shape.parallel)
 
     @cached_property

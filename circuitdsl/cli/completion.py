@@ -35,7 +35,6 @@ def _completion(given: argparse.Namespace) -> int:
 
 
 def script(shell: str) -> str:
-    """The script for a shell."""
     import shtab
 
     from circuitdsl.api import shipped_specs

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import chain, pairwise, starmap
+from itertools import chain
 from typing import NamedTuple, Unpack
 
 import numpy as np
@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
-from circuitdsl.engine.batch_index import Array, Names, Where, by_input, ship
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, is_number
+from circuitdsl.engine.batch_index import Array, Names, Where, by_input, runs_of, ship
 from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
 from circuitdsl.engine.kept_nodes import Group, KeptNodes, together
@@ -34,7 +34,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
-from circuitdsl.models.writers import Written, is_number, term, written_inside
+from circuitdsl.models.writers import Written, term, written_inside
 
 
 @measuring()
@@ -100,7 +100,7 @@ def _group(
         alone = (
             KeptNodes(runs, nodes, graph, prompt) if nodes else _Batch(runs, where, group[0], senders, graph, prompt)
         )
-        found.append(_Found(graph, prompt, _pass(alone, readout)))
+        found.append(_Found(graph, prompt, alone.run(readout)))
 
     def unit(part: tuple[int, int]) -> list[_Found]:
         found: list[_Found] = []
@@ -125,11 +125,6 @@ class _Found(NamedTuple):
     graph: Array
     prompt: Array
     values: Tensor
-
-
-def _pass(batch: _Batch | KeptNodes, readout: Readout) -> Float[Tensor, "B width"]:
-    """The runs of a batch, from the tokens to END; the last layer is followed at END alone."""
-    return batch.run(readout)
 
 
 @dataclass(eq=False)
@@ -163,8 +158,7 @@ class _Batch:
     @cached_property
     def rows(self) -> dict[int, slice]:
         """The runs of each subgraph that has some here."""
-        found, first = np.unique(self.graph, return_index=True)
-        return dict(zip(found.tolist(), starmap(slice, pairwise([*first.tolist(), len(self.graph)])), strict=True))
+        return {number: slice(first, end) for number, first, end in runs_of(self.graph)}
 
     def mask(self, at: Names, number: int) -> Bool[Tensor, "rows T"]:
         """Where some positions are in the runs of a subgraph."""

@@ -58,7 +58,6 @@ def scored(score: Scorer, found: Float[Tensor, "e n k"], places: Int[Tensor, " n
 
 
 def whole_vocabulary(model: Transformer, max_memory: int | None = None) -> Readout:
-    """All logits."""
     return Readout(reduce=lambda rows, _: rows, at_once=vocabulary_rows(model, max_memory))
 
 

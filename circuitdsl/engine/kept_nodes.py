@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node, Position, Site
-from circuitdsl.engine.batch_index import Array, Names, Where, by_node, ship
+from circuitdsl.engine.batch_index import Array, Names, Where, by_node, runs_of, ship
 from circuitdsl.engine.experiment import Readout
 from circuitdsl.engine.runs import Runs, read
 from circuitdsl.measurements.requests import Subgraph
@@ -170,9 +170,7 @@ class KeptNodes:
     @cached_property
     def rows(self) -> dict[int, slice]:
         """The runs of each subgraph that has some here."""
-        found, first = np.unique(self.graph, return_index=True)
-        ends = (*first[1:].tolist(), len(self.graph))
-        return {n: slice(a, b) for n, a, b in zip(found.tolist(), first.tolist(), ends, strict=True)}
+        return {number: slice(first, end) for number, first, end in runs_of(self.graph)}
 
     def mask(self, names: Names, rows: slice, width: int) -> Bool[np.ndarray, "rows W"]:
         """Where some positions are among the last columns of some runs."""

@@ -73,7 +73,6 @@ class PartialRuns(Generic[G]):
 
     @property
     def many(self) -> int:
-        """How many parts there are."""
         raise NotImplementedError
 
     @cached_property

@@ -28,5 +28,4 @@ def apart(
 
 
 def last(tensor: Float[Tensor, "N E S ..."], width: int) -> Float[Tensor, "N E W ..."]:
-    """The last positions."""
     return tensor[:, :, tensor.shape[2] - width :]

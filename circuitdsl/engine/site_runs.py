@@ -47,7 +47,6 @@ class Standing:
     stratum: Int[Tensor, " n"]
 
     def rows(self, part: tuple[int, int]) -> Standing:
-        """Some of them."""
         here = slice(*part)
         return Standing(self.places[here], self.tokens[here], self.where[:, here], self.means, self.stratum[here])
 

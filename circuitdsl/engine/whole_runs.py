@@ -48,7 +48,6 @@ class Some:
     corrupt: Terms
 
     def rows(self, part: tuple[int, int]) -> Some:
-        """Some of them."""
         here = slice(*part)
 
         def cut(terms: Terms) -> Terms:
@@ -176,7 +175,6 @@ class WholeRun:
         return self._reads([len(self.weights) - 1], base, 1, self.changes)[0]
 
     def _heads(self, layer: int, base: Tensor, z: Tensor, width: int, turns: Turns) -> None:
-        """What the heads of a layer write."""
         block, length = self.model.blocks[layer], self.tokens.shape[1]
         heads = self.acting[layer].heads
         projected = []
@@ -244,7 +242,6 @@ def _projected(
 def terms_of(
     attn: Attention, heads: Int[Array, " heads"], z: Float[Tensor, "n W heads d_head"]
 ) -> Float[Tensor, "heads n W d"]:
-    """The terms of some heads."""
     weight = attn.o.weight.unflatten(1, (-1, attn.d_head)).permute(1, 2, 0)[heads]
     found = (z.permute(2, 0, 1, 3).flatten(1, 2) @ weight).unflatten(1, z.shape[:2])
     return found if attn.post is None else (found * attn.post.gain).to(found.dtype)

@@ -55,7 +55,6 @@ TOO_LONG = 10**18
 
 
 def whole(digits: str) -> int:
-    """An index as an int."""
     return int(digits) if len(digits) <= 18 else TOO_LONG
 
 

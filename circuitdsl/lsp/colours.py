@@ -15,7 +15,7 @@ from circuitdsl.lsp.pieces import Piece, cut
 #: what names are, in the words of the protocol
 _OF_NAMES = {
     "circuit": "namespace", "group": "variable", "task": "class", "position": "enumMember", "role": "class",
-    "intervention": "class", "option": "keyword",
+    "intervention": "class", "direction": "variable", "dictionary": "variable", "option": "keyword",
 }  # fmt: skip
 _OF_TOKENS = {
     "STRING": "string", "INT": "number", "SCIENTIFIC": "number", "PERCENT": "number", "MLP": "variable",

@@ -156,6 +156,9 @@ def _of_sets_and_places(place: Place) -> Iterator[Names]:
     """Groups, nodes and positions, where the grammar lets them stand and the statement takes them."""
     argument = bool(place.owner) and place.first == "EXPECT"
     kind = KINDS.word(place.owner) if argument else None
+    if place.before == "LSQB" and "INT" in place.allowed and "NAME" in place.allowed:
+        yield offers.directions
+        return
     if argument and place.before == "EQUALS":
         yield offers.option_values
         return
@@ -165,10 +168,12 @@ def _of_sets_and_places(place: Place) -> Iterator[Names]:
     if argument and place.before in ("LPAR", "COMMA"):
         yield offers.options
     # in an edge a list stands in brackets
-    listed = place.first in ("HEADS", "MLPS", "NODES", "SCALE", "REPLACE", "PROJECT", "TRACE") or place.open
+    listed = place.first in ("HEADS", "MLPS", "NODES", "FEATURES", "SCALE", "REPLACE", "PROJECT", "TRACE") or place.open
     whole = kind is not None and (kind.of_whole or place.owner in METRICS)
     fits = {"DECIMAL", "NAME"} <= place.allowed and (listed or place.before not in _SET_END)
-    if fits and not whole:
+    if fits and not whole and place.first not in ("HEADS", "MLPS", "CHANNEL", "TRACE"):
+        yield offers.dictionaries
+    if fits and not whole and place.first != "FEATURES":
         yield offers.groups
         yield offers.nodes
     if places:

@@ -91,11 +91,9 @@ class Converter:
         )
 
     def edits(self, fixes: Iterable[Fix]) -> list[types.TextEdit]:
-        """Texts to put in."""
         return [types.TextEdit(self.range(fix.span), fix.text) for fix in fixes]
 
     def symbols(self, entries: Iterable[Entry]) -> list[types.DocumentSymbol]:
-        """An outline."""
         return [
             types.DocumentSymbol(
                 name=entry.name,

@@ -9,8 +9,10 @@ from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.claims import Circuit
 from circuitdsl.circuit.roles import built_in
 from circuitdsl.circuit.vocabulary import METRICS
+from circuitdsl.dictionaries import known as dictionaries
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
+from circuitdsl.language.layout import row_of
 from circuitdsl.lsp.document import Document, holds, parts_of
 from circuitdsl.lsp.names import Name, name_at
 from circuitdsl.lsp.pieces import Piece
@@ -27,14 +29,11 @@ class Hover(NamedTuple):
     span: Span
 
 
-def hover(
-    document: Document, row: int, column: int, known: Sequence[LastVerdict] = (), now: float | None = None
-) -> Hover | None:
+def hover(document: Document, row: int, column: int, known: Sequence[LastVerdict] = ()) -> Hover | None:
     """What is known of the word at a place, and of the claim in which it stands; None between statements.
 
     Args:
         known: the last verdicts on the spec's claims.
-        now: the time, in seconds since 1970.
     """
     line = document.line_at(row)
     if line is None:
@@ -44,7 +43,7 @@ def hover(
         return None
     piece = touched[-1]
     name = name_at(document, row, column)
-    said = [*_of_piece(document, line.statement, piece, row, name), *of_row(document, row, known, now)]
+    said = [*_of_piece(document, line.statement, piece, row, name), *of_row(document, row, known)]
     return Hover("\n\n---\n\n".join(said), piece.span) if said else None
 
 
@@ -104,6 +103,13 @@ def _name(document: Document, circuit: Circuit | None, name: Name, row: int) -> 
             known = next((one for one in document.circuits if one.name == name.text), None)
             if known:
                 yield f"**{known.name}** {known.title}: {len(known.groups)} groups, {len(known.claims)} claims"
+        case "direction" | "dictionary":
+            made = (line.statement for line in document.lines if isinstance(line.statement, s.Direction | s.Dictionary))
+            yield from (f"**{name.text}**: `{row_of(each).text}`" for each in made if each.name.text == name.text)
+            for of, *_ in circuit.dictionaries if circuit and name.kind == "dictionary" else ():
+                if dictionaries.name_of(of) == name.text:
+                    read = dictionaries.known(of).dictionary
+                    yield f"{read.d_sae} features; it reads `{read.reads}` and writes `{read.writes[0]}`"
         case "intervention":
             yield f"**{name.text}**: {KEYWORD_SAYS['intervention']}"
 

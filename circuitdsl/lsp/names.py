@@ -9,7 +9,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import Span
 from circuitdsl.lsp.document import Document, Line, holds, parts_of
 
-Kind = Literal["circuit", "group", "task", "position", "role", "intervention", "option"]
+Kind = Literal["circuit", "group", "task", "position", "role", "intervention", "direction", "dictionary", "option"]
 
 
 class Name(NamedTuple):
@@ -30,6 +30,7 @@ class Name(NamedTuple):
 def names(document: Document) -> list[Name]:
     """All names of a spec in their order."""
     groups: dict[int, set[str]] = {}
+    dictionaries = {d.name.text for line in document.lines if isinstance(d := line.statement, s.Dictionary)}
     for line in document.lines:
         if isinstance(line.statement, s.Group):
             groups.setdefault(line.part, set()).add(line.statement.name.text)
@@ -37,7 +38,7 @@ def names(document: Document) -> list[Name]:
         name.span: name
         for line in document.lines
         for name in (
-            *_of_statement(line, groups.get(line.part, set())),
+            *_of_statement(line, groups.get(line.part, set()), dictionaries),
             *_of_broken(document, line, groups.get(line.part, set())),
         )
     }
@@ -61,7 +62,7 @@ def same(document: Document, name: Name) -> list[Name]:
     ]
 
 
-def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
+def _of_statement(line: Line, groups: set[str], dictionaries: set[str]) -> Iterator[Name]:
     statement, part = line.statement, line.part
 
     def defined(kind: Kind, word: s.Word) -> Name:
@@ -82,6 +83,10 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
             yield defined("role", word)
         case s.Intervention(name=word):
             yield defined("intervention", word)
+        case s.Direction(name=word):
+            yield defined("direction", word)
+        case s.Dictionary(name=word):
+            yield defined("dictionary", word)
         case s.Compare(first=first, second=second):
             yield from (used("circuit", word) for word in (first, second))
         case s.EdgeClaim(on=s.Word() as word) | s.PathClaim(on=s.Word() as word) | s.Expect(on=s.Word() as word):
@@ -91,6 +96,15 @@ def _of_statement(line: Line, groups: set[str]) -> Iterator[Name]:
         if isinstance(piece, s.Place) and piece.name.isupper():
             row, column, *_ = piece.span
             yield Name("position", piece.name, Span(row, column, row, column + len(piece.name)), part)
+        elif isinstance(piece, s.Head | s.Mlp | s.Resid | s.Special) and isinstance(piece.index, str):
+            _, _, row, end = piece.span  # the brackets stand right behind the node
+            yield Name("direction", piece.index, Span(row, end + 1, row, end + 1 + len(piece.index)), part)
+        elif isinstance(piece, s.Feature):
+            row, column, *_ = piece.span
+            span = Span(row, column, row, column + len(piece.dictionary))
+            yield Name("dictionary", piece.dictionary, span, part)
+        elif isinstance(piece, s.GroupRef) and piece.name in dictionaries - groups:
+            yield Name("dictionary", piece.name, piece.span, part)
         elif isinstance(piece, s.GroupRef) and of_role:
             yield Name("role", piece.name, piece.span, part)
         elif isinstance(piece, s.GroupRef):

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from circuitdsl.api import CATALOGUE
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.shapes import MODELS
 from circuitdsl.circuit.vocabulary import FILE_OPTIONS, METRICS, ROLES, TASK_OPTIONS, behaviours
+from circuitdsl.dictionaries import shipped
 from circuitdsl.language import syntax as s
+from circuitdsl.language.layout import row_of
 from circuitdsl.language.parse import read_source
 from circuitdsl.lsp.document import Document
 from circuitdsl.lsp.pieces import Piece
 from circuitdsl.lsp.words import ALL_SAYS, KEYWORD_SAYS, LAYER_SAYS, measurement_says, metric_says
 from circuitdsl.measurements import KINDS
 
+Defined = TypeVar("Defined", s.Direction, s.Dictionary)
 Sort = Literal[
     "keyword", "group", "node", "position", "task", "role", "measurement", "metric", "option", "value", "file"
 ]
@@ -119,6 +122,24 @@ def nodes(place: Place) -> Iterator[Offer]:
         if place.first != "MLPS":
             says = "the residual stream as it enters that layer; the last one enters the final norm"
             yield from (Offer(f"resid{layer}", "node", 0, says) for layer in range(model.n_layers + 1))
+
+
+def directions(place: Place) -> Iterator[Offer]:
+    """What may stand in the brackets behind a node: directions; behind a dictionary, what its features leave."""
+    if place.kinds[-2] == "NAME":
+        yield Offer("error", "node", 0, "what the features of the dictionary leave")
+        return
+    for each in _defined(place, s.Direction):
+        yield Offer(each.name.text, "node", 0, row_of(each).text)
+
+
+def dictionaries(place: Place) -> Iterator[Offer]:
+    yield from (Offer(each.name.text, "node", 0, row_of(each).text) for each in _defined(place, s.Dictionary))
+
+
+def _defined(place: Place, kind: type[Defined]) -> Iterator[Defined]:
+    """The lines of a kind."""
+    return (line.statement for line in place.document.lines if isinstance(line.statement, kind))
 
 
 def heads(place: Place, layer: int | None = None) -> Iterator[Offer]:
@@ -231,6 +252,11 @@ def strings(document: Document, pieces: list[Piece], start: int) -> Iterator[Off
         yield from _files(document, start, (".circ",))
     elif kinds[:1] == ["TASK"] and [piece.text for piece in pieces[-2:]] == ["file", "("]:
         yield from _files(document, start, (".jsonl", ".csv"))
+    elif kinds[:1] == ["DIRECTION"] and kinds[-1:] == ["LPAR"]:
+        yield from _files(document, start, (".safetensors",))
+    elif kinds[:1] == ["DICTIONARY"] and kinds[-1:] == ["LPAR"]:
+        yield from (Offer(name, "value", start, "comes with circuitdsl") for name in shipped())
+        yield from _files(document, start, (".safetensors",))
 
 
 def _files(document: Document, start: int, endings: tuple[str, ...]) -> Iterator[Offer]:

@@ -20,7 +20,7 @@ from circuitdsl.tasks.places import POSITION
 #: by file, the texts to put into it
 Edits = dict[str, list[Fix]]
 _SMALL = re.compile(r"[a-z][a-z0-9_]*")
-_RENAMED = ("group", "position", "circuit", "task", "intervention")
+_RENAMED = ("group", "position", "circuit", "task", "intervention", "direction", "dictionary")
 
 
 class CannotRename(UserError):

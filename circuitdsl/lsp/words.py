@@ -98,7 +98,6 @@ def measurement_says(word: str) -> str:
 
 
 def metric_says(word: str) -> str:
-    """A metric in a sentence."""
     shape = METRICS[word]
     low, high = (f"{end:g}" if end is not None else "" for end in (shape.low, shape.high))
     between = f", from {low or '−∞'} to {high or '∞'}" if low or high else ""

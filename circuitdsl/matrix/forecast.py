@@ -82,12 +82,10 @@ class MatrixForecast(Shown):
         return least / 3600, most / 3600
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
         sums = {name: getattr(self, name) for name in ("seconds", "gpu_hours", "cpu_hours")}
         return asdict(self) | sums
 
     def show(self, console: Console) -> None:
-        """Print a line for each cell, but for the seeds, and the sum."""
         if len(self.works) > MOST:
             self._show_models(console)
         else:

@@ -117,7 +117,6 @@ def _order(cell: Cell) -> tuple[str, ...]:
 
 
 def report_name(cell: Cell) -> str:
-    """Where the reports of a cell are kept."""
     return f"{REPORTS}/{cell.key}.json"
 
 

@@ -140,7 +140,6 @@ class Desk:
         return any(one.waiting for one in self.cells)
 
     def add(self, cell: Cell, told: Told) -> None:
-        """Begin a cell."""
         self.cells.append(Shared(cell, self.settings, told))
 
     def take(self, wanted: Callable[[Cell], bool]) -> Task | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -58,12 +57,7 @@ class Stability(Shown):
     cells: int
     failed: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values; fractions are fractions."""
-        return asdict(self)
-
     def show(self, console: Console) -> None:
-        """Print a line for each claim, with a column for each model."""
         models = list(dict.fromkeys(model for each in self.claims for model in each.models))
         tasks = len({each.task for each in self.claims}) > 1
         for spec in dict.fromkeys(each.spec for each in self.claims):

@@ -98,7 +98,6 @@ class Table:
 
 
 def table(records: Sequence[Record]) -> Table:
-    """The table of some cells."""
     by_spec: dict[str, list[Record]] = {}
     for record in records:
         by_spec.setdefault(record.cell.spec, []).append(record)

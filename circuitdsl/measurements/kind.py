@@ -68,7 +68,7 @@ class Kind(Measurement):
         part = self.part(claim, nulls)
         for test in claim.tests:
             if isinstance(test, Exceeds) and isinstance(test.other, Kind):
-                return replace(part, base=test.other.part(claim, nulls).request, times=test.times, null=())
+                return replace(part, base=test.other.part(claim, nulls).request, times=test.times)
         return part
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:

@@ -40,7 +40,6 @@ class Distances(Part):
     scale: float = 1.0
 
     def of(self, head: int) -> Distances:
-        """Of one head alone."""
         return replace(self, slopes=self.slopes[head : head + 1])
 
     def beside(self, scores: Float[Tensor, "*runs W T"]) -> Float[Tensor, "*#runs #W T"]:

@@ -176,7 +176,6 @@ def _knowing(files: ModelFiles, folder: Path | None) -> ModelFiles:
 
 
 def _record_of(files: ModelFiles, device: str, dtype: str, folder: Path | None) -> Path | None:
-    """Where the record of a model is kept."""
     return folder / "models" / f"{_hash(files, device, dtype, machine()).hex()}.json" if folder else None
 
 

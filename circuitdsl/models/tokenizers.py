@@ -98,7 +98,6 @@ class KnownTokenizer:
 
     @cached_property
     def backend_tokenizer(self) -> Any:
-        """The tokenizer of the library `tokenizers`."""
         from tokenizers import Tokenizer
 
         known = self.notes.text

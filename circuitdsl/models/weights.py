@@ -196,7 +196,6 @@ def component_of(
 
 
 def weights_of(model: Transformer) -> AttentionWeights:
-    """The attention weights of a loaded model."""
     layers = tuple((block.attn_norm, block.attn) for block in model.blocks)
     turning, dtype = [attn.rotary for _, attn in layers], str(model.dtype).removeprefix("torch.")
     rotary = any(each is not None for each in turning)

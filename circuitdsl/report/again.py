@@ -44,7 +44,6 @@ class Again:
         return _average(self.nodes, ((str(node), str(place)) for place in positions))
 
     def to_json(self) -> dict[str, Any]:
-        """As `read_again` reads it."""
         edges = ("sender", "receiver", "position", "found")
         return {
             "nodes": [{"node": node, "position": at, "found": share} for (node, at), share in self.nodes.items()],

@@ -23,7 +23,6 @@ class Area:
     high: float
 
     def to_json(self) -> dict[str, Any]:
-        """As a report has it."""
         return {"value": self.value, "interval": [self.low, self.high]}
 
     def __str__(self) -> str:
@@ -50,8 +49,6 @@ class Curve:
     cmd: Area
 
     def to_json(self) -> dict[str, Any]:
-        """`cpr`, `cmd` and the two curves, each with its intervals."""
-
         def steps(found: Iterable[Step]) -> list[dict[str, Any]]:
             return [{"share": one.share, "edges": one.edges, **one.faithfulness.to_json()} for one in found]
 
@@ -72,12 +69,10 @@ class Curves(Shown):
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What was measured, on what."""
         about = {name: getattr(self, name) for name in ("model", "task", "metric", "prompts", "seed")}
         return {**about, "notes": list(self.notes), "circuits": [one.to_json() for one in self.curves]}
 
     def show(self, console: Console) -> None:
-        """Print a table: a row for each file and curve."""
         about = f"{self.task} on {self.model}: faithfulness ({self.metric}) by the share of edges that is kept"
         console.print(Text(f"{about}; {self.prompts} prompts of seed {self.seed}"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -106,12 +105,7 @@ class Dictionaries(Shown):
     seed: int
     found: tuple[Described, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """All that was found."""
-        return asdict(self)
-
     def show(self, console: Console) -> None:
-        """Print what each is, and its features as a table."""
         where = f"{self.task} on {self.model}, {self.prompts} prompts of seed {self.seed}"
         for number, one in enumerate(self.found):
             if number:

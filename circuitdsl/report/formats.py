@@ -65,15 +65,12 @@ class Format:
     of_prompts: str = ""
 
     def reports(self, reports: Reports, view: View) -> str:
-        """Reports in this format."""
         return resolve_name(self.of_reports)(reports, view)
 
     def diff(self, diff: Diff, view: View) -> str:
-        """A comparison in this format."""
         return resolve_name(self.of_diff)(diff, view)
 
     def prompts(self, prompts: Prompts, view: View) -> str:
-        """The prompts of a task in this format."""
         return resolve_name(self.of_prompts)(prompts, view)
 
 

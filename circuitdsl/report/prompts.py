@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -126,12 +126,7 @@ class Prompts(Shown):
     notes: tuple[str, ...] = ()
     does_task: bool | None = None
 
-    def to_json(self) -> dict[str, object]:
-        """The record as plain values; fractions as fractions."""
-        return asdict(self)
-
     def show(self, console: Console) -> None:
-        """Print the prompts token by token, then what is known of all of them."""
         console.print(Text.assemble((self.task, "bold"), f"  {how(self)}"))
         for number, pair in enumerate(self.pairs, start=1):
             console.print()

@@ -46,7 +46,6 @@ def to_html(found: Prompts) -> str:
 
 
 def page(found: Prompts, view: View | None = None) -> str:
-    """The prompts as a page of their own."""
     body = 'style="max-width:1160px;margin:2rem auto;padding:0 1rem;font-family:system-ui,sans-serif"'
     title = f"<title>{escape(found.task)}, {escape(found.model)}</title>"
     return f'<!doctype html>\n<meta charset="utf-8">\n{title}\n<body {body}>\n{to_html(found)}\n</body>\n'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +19,10 @@ class Shown:
     def show(self, console: Console) -> None:
         """Print the result on a console."""
         raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values; fractions are fractions."""
+        return asdict(self)  # type: ignore[call-overload]
 
     def __rich__(self) -> Text:
         from rich.text import Text

@@ -61,7 +61,6 @@ class Search(Shown):
         return what | {"found": self.found.record() if self.found else None}
 
     def show(self, console: Console) -> None:
-        """Print the counterexample, its figures and its tokens; or that none was found."""
         head = Text.assemble((f"{self.claim.line:>4}  ", "dim"), self.claim.text, (f"  {self.task}", "cyan"))
         console.print(head)
         if self.found is None:
@@ -224,7 +223,6 @@ class Probe:
         return self.seen[pair.measured]
 
     def data(self, pair: PromptPair) -> Dataset:
-        """The one prompt."""
         return Dataset(self.use.name, self.use.corrupt or "", 0, False, (pair,))
 
     def breaks(self, pair: PromptPair) -> bool:

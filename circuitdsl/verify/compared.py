@@ -74,12 +74,10 @@ class Importance(Shown):
     found: Correlation
 
     def to_json(self) -> dict[str, Any]:
-        """The effects as plain values; shares of the gap as fractions."""
         effects = {str(head): {self.first.task: a, self.second.task: b} for head, a, b in self._rows()}
         return {**asdict(self.found), "prompts": [self.first.n, self.second.n], "effects": effects}
 
     def show(self, console: Console) -> None:
-        """Print the correlation and the heads with the largest effects."""
         table = table_of("head", self.first.task, self.second.task)
         rows = sorted(self._rows(), key=lambda row: -max(abs(row[1]), abs(row[2])))
         for head, a, b in rows[:_SHOWN]:
@@ -114,13 +112,11 @@ class Compared(Shown):
     importance: Importance | None
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain values; fractions as fractions."""
         controls = [comparison_to_json(each) for each in self.controls]
         importance = self.importance.to_json() if self.importance else None
         return {**comparison_to_json(self.comparison), "controls": controls, "importance": importance}
 
     def show(self, console: Console) -> None:
-        """Print the overlap, and what was measured."""
         show_comparison(self.comparison, console, self.controls)
         if self.importance:
             console.print()

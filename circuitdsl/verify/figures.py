@@ -57,7 +57,6 @@ def figures_of(own: Collected, decision: Decision) -> Figures | None:
 
 
 def part_of(own: Collected, decision: Decision) -> Part:
-    """The part that a decision is about."""
     return next((part for part in own.plan.parts if part.label == decision.label), own.plan.parts[0])
 
 

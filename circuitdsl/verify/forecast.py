@@ -57,11 +57,9 @@ class Forecast(Shown):
         return sum(task.new for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
-        """The forecast as plain values."""
         return asdict(self) | {"measurements": self.measurements, "new": self.new}
 
     def show(self, console: Console) -> None:
-        """Print the model, a row for each task, the work, and what the figures mean."""
         model = self.model
         console.print(
             Text.assemble(

@@ -51,7 +51,6 @@ class Series:
         return Series(*(np.concatenate([getattr(self, name), getattr(more, name)]) for name in fields))
 
     def only(self, keep: Array) -> Series:
-        """On some of the prompts."""
         return Series(self.indices[keep], self.values[keep], self.present[keep], self.changed[keep])
 
 

@@ -38,7 +38,6 @@ def on_runs(circuit: Circuit) -> Iterator[tuple[Claim, str]]:
 
 
 def claim_plan(claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
-    """How one claim is measured on one task."""
     found = kind_of(claim).plan(claim, task, nulls)
     if any(isinstance(test, Stronger) for part in found.parts for test in found.tests(part)):
         found = replace(found, parts=tuple(each for part in found.parts for each in _rivals(found.tests(part), part)))

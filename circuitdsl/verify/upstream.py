@@ -68,13 +68,11 @@ class Upstream(Shown):
     distance: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Standings by receiver input and sender."""
         readers = {str(to): {str(node): asdict(at) for node, at in every.items()} for to, every in self.found.items()}
         apart = {} if self.distance is None else {"distance": self.distance}
         return {"model": self.model, **apart, "readers": readers}
 
     def show(self, console: Console, top: int = TOP) -> None:
-        """Print a table of the strongest senders into each receiver input."""
         for i, (reader, standings) in enumerate(self.found.items()):
             if i:
                 console.print()
@@ -212,7 +210,6 @@ class Traced(Shown):
     boost: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Links and cuts as plain values."""
         graph = self.graph
         links = [{**asdict(each), "sender": str(each.sender), "receiver": str(each.receiver)} for each in graph.links]
         counts = {"prompts": graph.prompts, "firings": graph.firings}
@@ -220,7 +217,6 @@ class Traced(Shown):
         return {**names, **counts, "links": links, "boost": self.boost, "cuts": [asdict(each) for each in self.cuts]}
 
     def show(self, console: Console, least: float = LEAST) -> None:
-        """Print who sends what, on at least this share of the firings, and what the cuts change."""
         show_trace(console, self.graph, least)
         if self.cuts:
             console.print()

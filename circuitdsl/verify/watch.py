@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitdsl.api import find_spec, loads
+from circuitdsl.dictionaries import place_of
+from circuitdsl.dictionaries.record import DictionaryError
 from circuitdsl.errors import UserError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.parse import parse, read_source
@@ -19,6 +22,8 @@ from circuitdsl.report.report import Reports
 if TYPE_CHECKING:
     from circuitdsl.verify.session import Session
 
+#: files of one dictionary that are looked at
+MOST_FILES = 1000
 #: seconds between two looks at the files
 PAUSE = 0.1
 
@@ -83,7 +88,7 @@ def watch(
 
 
 def files_of(specs: Iterable[str | Path]) -> set[Path]:
-    """The files that some specs are made of: their own, those that they use, and their prompt files."""
+    """The files that specs are made of: their own, those that they use, of prompts, directions and dictionaries."""
     found: set[Path] = set()
     waiting = [_path(name) for name in specs]
     while waiting:
@@ -100,7 +105,20 @@ def files_of(specs: Iterable[str | Path]) -> set[Path]:
             for use in one.tasks
             if use.file
         }
+        for each in file.statements:
+            if isinstance(each, s.Direction | s.Dictionary):
+                texts = [text.text for text in each.arguments if isinstance(text, s.Text)]
+                found.update(chain.from_iterable(_tensors(text, path.parent) for text in texts))
     return found
+
+
+def _tensors(name: str, folder: Path) -> Iterable[Path]:
+    """The files of a direction or a dictionary, or where they would be."""
+    try:
+        place = place_of(name, folder)
+        return islice(place.iterdir(), MOST_FILES) if place.is_dir() else (place,)
+    except (OSError, ValueError, DictionaryError):
+        return (folder / name,)
 
 
 def _path(name: str | Path) -> Path:

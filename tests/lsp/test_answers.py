@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,60 @@ def test_heads_are_those_of_the_model() -> None:
     assert offered("heads x = ", xl) == ["mover", "all"]  # too many to list
     assert offered("heads x = 47.", xl) == ["47.*", *(f"47.{head}" for head in range(25))]
     assert offered("heads x = 48.", xl) == []
+
+
+NAMED = """direction u = file("u.safetensors", tensor = "s")
+dictionary t1 = transcoder("pocket/transcoders/1")
+features some = t1[17] t1[18] at END
+2.4[u] -> logits at END : lowers
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        ("2.4[", ["u"]),
+        ("some -> resid2[", ["u"]),
+        ("t1[e", ["error"]),
+        ("features more = ", ["t1"]),
+        ("expect reconstruction(t", ["t1"]),
+        ("heads more = t", []),
+        ('dictionary t2 = sae("pocket/saes/resid1', []),
+        ('dictionary t2 = sae("pocket/saes/resid', [f"pocket/saes/resid{i}" for i in (1, 2, 3, 4)]),
+    ],
+)
+def test_directions_and_dictionaries_are_offered(line: str, texts: list[str]) -> None:
+    assert offered(line, BASE + NAMED) == texts
+
+
+def test_files_of_directions_are_offered(tmp_path: Path) -> None:
+    (tmp_path / "u.safetensors").touch()
+    assert offered('direction v = file("', path=str(tmp_path / "x.circ")) == ["u.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("text", "nth", "says"),
+    [
+        ("u]", 1, '**u**: `direction u = file("u.safetensors", tensor = "s")`'),
+        ("u =", 1, '**u**: `direction u = file("u.safetensors", tensor = "s")`'),
+        ("t1[", 2, "256 features; it reads `blocks.1.ln2.hook_normalized` and writes `blocks.1.hook_mlp_out`"),
+    ],
+)
+def test_directions_and_dictionaries_are_explained(text: str, nth: int, says: str) -> None:
+    document = read("x.circ", BASE + NAMED)
+    row, column = place(document, text, nth)
+    found = hover(document, row, column)
+    assert found is not None and says in found.text
+    (spot,) = definitions(document, row, column, from_disk)
+    assert spot.span[:2] == ((5, 11) if text.startswith("u") else (6, 12))
+
+
+def test_a_direction_and_a_dictionary_are_renamed() -> None:
+    document = read("x.circ", BASE + NAMED)
+    text = applied(document, rename(document, *place(document, "u]"), "way", from_disk))
+    assert "direction way = file" in text and "2.4[way] -> logits" in text
+    text = applied(document, rename(document, *place(document, "t1["), "words", from_disk))
+    assert "dictionary words =" in text and "words[17] words[18]" in text
 
 
 def test_a_role_has_its_head() -> None:
@@ -364,13 +419,14 @@ def test_verdicts_stand_at_their_claims() -> None:
     document = read("x.circ", BASE + "task flip = ioi(corrupt = flip)\nexpect accuracy >= 5%\n")
     (circuit,) = document.circuits
     (claim,) = circuit.claims
-    found, of = ("ioi", "holds", "99 %", "[98, 100]", 256, "because"), ("pocket", asked(circuit, claim), 100.0)
+    found = ("ioi", "holds", "99 %", "[98, 100]", 256, "because")
+    of = ("pocket", asked(circuit, claim), time.time() - 7205)
     good = LastVerdict(*key_of("a", claim), *found, *of)
     bad = replace(good, task="flip", verdict="fails", figure="3 %", interval="")
     assert [(hint.row, hint.text) for hint in hints(document, [good])] == [(6, "✓ 99 % [98, 100]")]
     assert [hint.text for hint in hints(document, [good, bad])] == ["✗ 3 % on flip"]
     assert [hint.text for hint in hints(document, [replace(good, asked="other")])] == ["~✓ 99 % [98, 100]"]
-    shown = hover(document, 6, 1, [good, bad], now=100.0 + 7200)
+    shown = hover(document, 6, 1, [good, bad])
     assert shown is not None and "**fails** on flip: 3 %" in shown.text and "changed" not in shown.text
     assert "**holds** on ioi: 99 % [98, 100] n 256\n\nbecause\n\n2 hours ago, pocket" in shown.text
     shown = hover(document, 6, 1, [replace(good, asked="other")])

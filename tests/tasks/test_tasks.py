@@ -184,6 +184,16 @@ def test_laundry_list_length_is_an_option(items, gpt2_tokens) -> None:
         assert len(pair.positions["DISTRACTOR"]) == 2 * (items - 1)
 
 
+@pytest.mark.parametrize(("items", "strata"), [(2, {"slot-1", "slot-2"}), (3, {"slot-1", "slot-2", "slot-3"})])
+def test_the_number_of_coloured_objects_is_an_option(items, strata, gpt2_tokens) -> None:
+    found = sample(TASKS["colored_objects"], gpt2_tokens, 20, options={"items": items}).pairs
+    assert {pair.stratum for pair in found} == strata
+    for pair in found:
+        assert len(pair.positions["DISTRACTOR"]) == len(pair.distractor_texts) == items - 1
+        scene = pair.clean.split("\n")[-2]
+        assert scene.count(" and ") == 1 and scene.count(",") == items + (items > 2) - 1
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_names_can_be_written_in_a_spec(task) -> None:
     assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in (task.name, *task.corruptions, *task.options))

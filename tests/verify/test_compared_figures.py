@@ -11,10 +11,9 @@ from jsonschema import validate
 from rich.console import Console
 
 from circuitdsl.api import loads
-from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.report.report import Detail, Report
 from circuitdsl.report.terminal import show
-from circuitdsl.verify.plan import claim_plan, shape_of
+from circuitdsl.verify.plan import plan, shape_of
 from tests.drawing import examples
 from tests.schema import schema
 
@@ -146,7 +145,6 @@ def test_a_comparison_asks_for_both_figures_and_for_nothing_else(pocket) -> None
     (circuit,) = loads(
         spec("expect attention(mover, END -> IO) < attention(suppressor, END -> S2) by 4 times")
     ).circuits
-    (claim,) = circuit.claims
-    found = claim_plan(claim, "ioi", Nulls(circuit, shape_of(pocket)))
+    (found,) = plan(circuit, shape_of(pocket))
     assert len(found.requests) == 2 and not found.null_requests
     assert found.parts[0].times == pytest.approx(1 / 4)

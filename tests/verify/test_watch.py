@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from circuitdsl.verify.session import Session
 from circuitdsl.verify.watch import Turn, files_of
@@ -132,3 +134,28 @@ def test_without_a_cache_numbers_stay_in_memory(spec: Path, monkeypatch) -> None
         first, again = next(watched), next(watched)
     assert first.reports[0].cached == 0 and again.reports[0].cached == 1
     assert set(spec.parent.rglob("*")) == before, "what is remembered of a model is not kept either"
+
+
+def test_files_of_directions_and_dictionaries_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "sae").mkdir()
+    for name in ("u.safetensors", "sae/cfg.json", "sae/w.safetensors"):
+        (tmp_path / name).touch()
+    lines = ('direction u = file("u.safetensors")', 'dictionary d = sae("sae")', 'dictionary e = sae("later")')
+    path = tmp_path / "t.circ"
+    path.write_text(SPEC + "\n".join(lines) + "\n")
+    found = {file.relative_to(tmp_path).as_posix() for file in files_of([path])}
+    assert found == {"t.circ", "lab.circ", "u.safetensors", "sae/cfg.json", "sae/w.safetensors", "later"}
+
+
+def test_a_changed_direction_is_measured_anew(tmp_path: Path) -> None:
+    """The same text of the spec, and another vector in the file."""
+    file, path = tmp_path / "u.safetensors", tmp_path / "t.circ"
+    save_file({"s": torch.eye(128)[0]}, file)
+    head = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 40)\ndirection u = file("u.safetensors")\n'
+    path.write_text(head + "expect knockout(resid1[u] at END) : effect <= 500%\n")
+    edits = iter([lambda: None, lambda: save_file({"s": torch.arange(128.0)}, file), lambda: None])
+    with Session(device="cpu") as session:
+        watched = session.watch([path], lambda: next(edits)())
+        first, again = next(watched), next(watched)
+    values = [turn.reports[0].claims[0].measured.value for turn in (first, again)]
+    assert again.trouble is None and values[0] != values[1]

@@ -35,7 +35,6 @@ def read(batch: Batch, requests: Sequence[Attention]) -> Mapping[Request, Number
 
 
 def of_changed(batch: Batch, request: Attention, run: Intervened) -> Array:
-    """Attention in a changed model."""
     return attended(batch, request, among(cache(run.pattern)))
 
 

@@ -21,5 +21,4 @@ class ReportWidget(anywidget.AnyWidget):
 
 
 def widget(reports: Iterable[Report], picture: Callable[[Report], str] | None = None) -> ReportWidget:
-    """A widget that shows some reports."""
     return ReportWidget(data=as_json(of_reports(reports, picture)))
