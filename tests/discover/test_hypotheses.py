@@ -218,4 +218,5 @@ def test_graphs_and_dictionaries_of_something_else_are_refused(tmp_path: Path, r
     assert "features of such graphs are an MLP's" in refused(path, "--dictionary", "pocket/saes/resid2", *TASK)
     assert "has no position X" in refused(path, *told, "--position", "X=1")
     assert "has tokens 0 to 1" in refused(path, *told, "--position", "S2=9")
+    assert "rank is better when lower" in refused(path, *told, "--metric", "rank", "--position", "S2=1")
     assert "is not written NAME=TOKEN" in refused(path, *told, "--position", "S2")

@@ -50,6 +50,12 @@ MANY, HUM = len(NAMES), 24
 MEANT, DECOYS, HUMS, DEAD = range(MANY), range(MANY, 2 * MANY), range(2 * MANY, 2 * MANY + HUM), 2 * MANY + HUM
 #: effects of which nothing true is claimed
 SMALL = 0.05
+#: what is sent to features
+SENDERS = {
+    "r2": ("0.0", "1.2 1.3", "m1", "embed"),
+    "r3": ("2.3 2.4", "2.4", "1.2", "m2", "m1", "embed"),
+    "t3": ("2.3 2.4", "3.1", "m2", "embed"),
+}
 HOOKS = {
     "r2": ("blocks.1.hook_resid_post", "blocks.1.hook_resid_post"),
     "r3": ("blocks.2.hook_resid_post", "blocks.2.hook_resid_post"),
@@ -129,7 +135,7 @@ class Features(Population):
     def edge(self, senders: str, receivers: str, position: str) -> Subject:
         """`edge("r3[0] r3[1]", "2.3.q 2.4.q", "END")`"""
         inputs = [
-            Input(node(name[:-2]), name[-1]) if name[-2] == "." else Input(node(name), "in")
+            Input(node(name[:-2]), name[-1]) if name[-2] == "." else Input(self.node(name), "in")
             for name in receivers.split()
         ]
         edges = frozenset(Edge(self.node(s), r, Position(position)) for s in senders.split() for r in inputs)
@@ -206,6 +212,11 @@ def designed(whole: Features) -> list[Subject]:
         (answers, "logits", "END"),
         ("t3[7]", "logits", "END"),
         (named("t3", range(20, 40)), "logits", "END"),
+        ("2.3 2.4", told, "END"),
+        ("2.3 2.4", named("r3", DECOYS), "END"),
+        ("2.3", "r3[4]", "END"),
+        (told, answers, "END"),
+        (named("r3", DECOYS), answers, "END"),
     ]
     found = [whole.edge(*each) for each in edges]
     for names in (suppressed, told, named("r3", DECOYS), "r3[4] r3[7]", answers):
@@ -227,6 +238,9 @@ def random_subjects(whole: Features, many: int, draw: random.Random) -> Iterator
         last = len(whole.of[of].W_dec)
         pool = draw.choice([MEANT, MEANT, DECOYS if of != "t3" else MEANT, range(last)])
         names = named(of, sorted(draw.sample(pool, draw.choice([1, 1, 2, 4, len(MEANT)]))))
+        senders = draw.choice(SENDERS[of])
+        if of != "r2" and draw.random() < 0.5:
+            senders = named("r2" if of == "r3" else "r3", draw.sample(MEANT, draw.choice([1, 4, MANY])))
         position = draw.choice(("END", "END", "END", *NAMES_AT))
         reader = draw.choice(readers[of])
         if reader == "logits" or reader.endswith("q"):
@@ -235,6 +249,7 @@ def random_subjects(whole: Features, many: int, draw: random.Random) -> Iterator
             [
                 whole.edge(names, reader, position),
                 whole.edge(names, reader, position),
+                whole.edge(senders, names, position),
                 whole.knockout(names, position, draw.choice(("corrupt", "zero"))),
                 whole.restored(names, position),
                 whole.read(draw.choice(("activation", "fires")), names, position),

@@ -162,13 +162,21 @@ def run(
     def sent(node: Node, by: Terms) -> Tensor:
         return next((d.term(node, by) for d in dictionaries if d.of == node.of), None) if node.of else by[node]
 
-    def coded(whole: Node, value: Tensor, read: Tensor) -> Tensor:
-        """A value, read by every dictionary of its place, with the features replaced that are knocked out."""
+    def coded(whole: Node, value: Tensor, read: Tensor, resid: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+        """A value, read by every dictionary of its place, with the features replaced that are knocked out.
+
+        Features that something is sent to read the stream `resid` with that, through `norm`.
+        """
         change = torch.zeros_like(value)
         for d in dictionaries:
             if d.whole != whole:
                 continue
             d.read(terms, read, value)
+            for node in {e.receiver.node for e in experiment.edges if e.receiver.node.of == d.of}:
+                before = norm(patched(resid, node, "in")) @ d.W_enc[:, node.index] + d.b_enc[node.index]
+                f, every = before * (before > d.threshold[node.index]), terms[d.every]
+                change = change + (f - every[..., node.index])[..., None] * d.W_dec[node.index]
+                every[..., node.index] = f
             for site in experiment.sites:
                 if site.node.of == d.of:
                     put = 0 if experiment.ablate == "zero" else d.term(site.node, other)
@@ -217,12 +225,12 @@ def run(
         node = Node("mlp", layer)
         seen = patched(resid, node, "in")
         read = block.mlp_norm(resid if seen is None else seen)
-        resid = resid + coded(node, written(node, block.mlp(read)), read)
+        resid = resid + coded(node, written(node, block.mlp(read)), read, resid, block.mlp_norm)
         for site in experiment.sites:
             if site.node == Node("resid", layer + 1):
                 biases = torch.stack([block.attn.o.bias for block in model.blocks[: layer + 1]]).sum(dim=0)
                 there = torch.stack([other[writer] for writer in terms]).sum(dim=0) + biases
                 resid = resid + masks[site.position] * (there - resid)
-        resid = coded(Node("resid", layer + 1), resid, resid)
+        resid = coded(Node("resid", layer + 1), resid, resid, resid, lambda x: x)
     seen = patched(resid, LOGITS, "in")
     return Run(terms, (resid if seen is None else seen)[:, -1], patterns)

@@ -125,3 +125,76 @@ def test_conditions_reach_features_and_come_from_them(lookup: Features) -> None:
     )
     expected = ["fails", "holds", "fails", "holds", "fails", "fails"]
     assert verdicts(lookup, *lines) == expected
+
+
+def test_a_circuit_of_heads_and_features_alone_does_what_the_model_does(lookup: Features) -> None:
+    """The neurons of the names do the lookup; twelve others of the MLP, in their place, do not."""
+    lines = ("heads duplicate = 0.2 at S2", "heads inhibition = 1.1 1.5 at END", "expect faithfulness >= 75%")
+    more = ("expect incompleteness <= 25%", "expect faithfulness <= 50%")
+    chain = spec([]) + "heads mover = 2.3 2.4 at END\n" + "\n".join((*lines, *more))
+    found = []
+    for indices in (MEANT, range(20, 32)):
+        text = f"{chain}\nfeatures answers = {named('t3', indices)} at END\n"
+        found.append([claim.verdict for claim in verified(text, sample_bench(lookup, 5), folder=lookup.folder).claims])
+    assert found == [["holds", "holds", "fails"], ["fails", "fails", "holds"]]
+
+
+def test_features_as_readers(lookup: Features) -> None:
+    """The movers tell a name, which the answers read; decoys are told as much, and nothing reads what they write."""
+    true = (
+        "mover -> told at END : lowers",
+        "mover -> told at END ablate mean : lowers",
+        "mover -> decoys at END : negligible",
+        "mover -> told at END : stronger than mover -> decoys at END by 2 times",
+        "told -> answers at END : lowers",
+        "mover -> told at END : matters",
+        "path mover -> told at END -> answers at END -> logits : lowers",
+        "path suppressed -> mover.q at END -> told at END -> answers at END -> logits : lowers",
+    )
+    false = (
+        "mover -> told at END : negligible",
+        "mover -> decoys at END : lowers",
+        "mover -> decoys at END : stronger than mover -> told at END",
+        "0.0 -> told at END : lowers",
+        "decoys -> answers at END : lowers",
+        "suppressed -> told at END : lowers",
+        "each mover -> decoys at END : matters",
+        f"mover -> r3[{HUMS[0]}] at END : matters",
+        f"mover -> r3[{DEAD}] at END : lowers",
+        "path mover -> told at END -> answers at END -> logits : negligible",
+        "path mover -> decoys at END -> answers at END -> logits : lowers",
+        "path suppressed -> mover.v at END -> told at END -> answers at END -> logits : lowers",
+    )
+    still = (
+        f"mover -> r3[{DEAD}] at END : negligible",
+        f"mover -> (r3[12] r3[{DEAD}]) at END : effect in [-5%, 5%]",
+        f"path mover -> r3[{DEAD}] at END -> answers at END -> logits : negligible",
+    )
+    for lines, verdict in ((true, "holds"), (false, "fails"), (still, "error")):
+        found = on(lookup, *lines).claims
+        assert {claim.text: claim.verdict for claim in found} == dict.fromkeys(lines, verdict), [
+            (claim.text, claim.reason) for claim in found if claim.verdict != verdict
+        ]
+
+
+def test_features_that_are_changed(lookup: Features) -> None:
+    """Without what is told there is no answer; of decoys, or where nothing is told, none is missed."""
+    lines = (
+        "intervention silent",
+        "  scale told by 0",
+        "  expect accuracy falls by >= 20 points",
+        "intervention exchanged",
+        "  replace told with corrupt",
+        "  expect accuracy falls by >= 20 points",
+        "intervention average",
+        "  replace answers with mean",
+        "  expect accuracy falls by >= 20 points",
+        "intervention still",
+        "  scale decoys by 0",
+        "  expect accuracy falls by >= 5 points",
+        "  expect logit_diff falls by >= 1",
+        "intervention loud",
+        "  scale told by 1.2",
+        "  expect accuracy falls by >= 5 points",
+    )
+    assert verdicts(lookup, *lines) == ["holds", "holds", "holds", "fails", "fails", "fails"]

@@ -188,11 +188,28 @@ def test_under_a_condition_features_are_those_of_the_patched_run(tmp_path: Path)
     assert verdict in ("holds", "fails")  # it is measured; what is left of the gap depends on the model
 
 
-def test_features_are_no_members_of_the_circuit() -> None:
-    (circuit,) = loads(f"{SHIPPED}features some = t1[49] at END\nsome -> logits at END : lowers\n").circuits
+def test_features_of_an_mlp_are_members_of_the_circuit_as_neurons_are() -> None:
+    lines = (
+        'dictionary r1 = sae("pocket/saes/resid1")',
+        "features some = t1[49] r1[444] at END",
+        "features out = t1[44] at END  outside",
+        "some -> logits at END : lowers",
+        "out -> logits at END : lowers",
+        "expect faithfulness >= 10%",
+    )
+    (circuit,) = loads(SHIPPED + "\n".join(lines) + "\n").circuits
     found = membership(circuit)
-    assert not found.sites and not found.edges and not found.mlps
-    assert "t1[49]" in circuit.graph.nodes
+    assert [str(site.node) for site in found.sites] == ["t1[49]"] and found.mlps
+    assert {str(edge.sender) for edge in found.edges} == {"t1[49]"}
+    assert "r1[444]" in circuit.graph.nodes
+
+
+def test_a_circuit_that_divides_an_mlp_in_two_ways_is_refused() -> None:
+    lines = ("nodes some = t1[49] m1[3] at END", "expect faithfulness >= 10%")
+    text = SHIPPED + lines[0].replace("t1[49] ", "") + "\nfeatures other = t1[49] at END\n" + lines[1] + "\n"
+    assert [d.message for d in loads(text).diagnostics if d.severity == "error"] == [
+        "the circuit holds m1[3] and t1[49], which share what they write: it would count twice"
+    ]
 
 
 def test_the_same_file_is_one_dictionary_and_another_is_another(tmp_path: Path) -> None:
