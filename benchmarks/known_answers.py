@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,14 @@ from circuitdsl.report.report import ClaimResult
 from circuitdsl.verify.prompts import scored_prompts
 from tests.known_answers.hand_set import MODELS
 from tests.known_answers.hand_set_claims import DESIGNS, PROMPTS, Population, claims, on_the_bound, spec
+from tests.known_answers.hand_set_features import (
+    Features,
+    claims_on,
+    designed,
+    mistaken,
+    random_subjects,
+    tallied,
+)
 from tests.known_answers.hand_set_runs import Tally, known, run_specs, sample_bench, verified
 from tests.known_answers.random_models import matters_claims, matters_spec, random_model, random_task
 
@@ -106,22 +115,43 @@ def _is_group(text: str) -> bool:
     return "g_" in text or ("out_" in text and "out_1_" not in text)
 
 
+def table_features(path: Path, population: int, samples: int, number: int) -> None:
+    """Claims about features whose meaning is a fact, and false ones about random features."""
+    whole, draw = Features(path, population), random.Random(0)
+    true = tallied(whole, claims_on(whole, designed(whole)), range(1, samples + 1))
+    subjects = list(random_subjects(whole, number, draw))
+    false = [claim for claim in claims_on(whole, subjects) if not claim.true]
+    tally = tallied(whole, [*false, *mistaken(whole, subjects, draw)], range(1, samples + 1))
+    for claim, why in (*true.wrong, *true.missed, *tally.wrong):
+        print(f"<!-- {claim.line}: {why} -->", flush=True)
+    print(f"\nClaims about known features, {samples} samples of {PROMPTS} prompts, 30 claims to a spec\n")
+    print("| claims | hold |\n|---|---|")
+    for name, found, is_true in (("true", true, True), ("false, of the same features", true, False)):
+        print(f"| {name} | {between(*found.share(is_true))} |")
+    for kind in tally.kinds(False):
+        print(f"| false, of {number} random subjects: {kind} | {between(*tally.share(False, kind))} |")
+    print(f"\nFalse ones: {between(*(a + b for a, b in zip(true.share(False), tally.share(False), strict=True)))}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one sample for each model, 200 random claims")
-    parser.add_argument("--only", choices=("claims", "family", "random"), help="one table")
+    parser.add_argument("--only", choices=("claims", "family", "random", "features"), help="one table")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--population", type=int, default=1024, help="prompts over which figures are true")
     parser.add_argument("--samples", type=int, default=4, help="samples on which each claim is verified")
     parser.add_argument("--families", type=int, default=100, help="samples on which the claims on bounds are verified")
     parser.add_argument("--random", type=int, default=1000, help="claims about random-weight models")
+    parser.add_argument(
+        "--subjects", type=int, default=200, help="random features, readers and positions to be wrong about"
+    )
     args = parser.parse_args()
     if args.quick:
-        args.population, args.samples, args.families, args.random = 256, 1, 10, 200
+        args.population, args.samples, args.families, args.random, args.subjects = 256, 1, 10, 200, 20
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        if args.only != "random":
+        if args.only not in ("random", "features"):
             populations = {kind: known(kind, path, args.population) for kind in args.models}
         if args.only in (None, "claims"):
             table_claims(populations, args.samples)
@@ -129,6 +159,8 @@ def main() -> None:
             table_family(populations, args.families)
         if args.only in (None, "random"):
             table_random(path, args.random)
+        if args.only in (None, "features"):
+            table_features(path, args.population, args.samples, args.subjects)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

@@ -66,7 +66,7 @@ def test_scores_on_random_tokens_are_known_again(run) -> None:
 
 def test_pytest_on_what_is_known_imports_nothing_heavy(run, tmp_path) -> None:
     """The second run takes little more than pytest itself."""
-    text = SPEC.read_text().replace("prompts = 256", "prompts = 32")
+    text = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 32)\n0.6 -> logits at END : lowers\nexpect accuracy >= 90%\n'
     (tmp_path / "ioi.circ").write_text(text)
     env = os.environ | {"CIRCUITDSL_CACHE": str(tmp_path / "cache")}
     code = "import sys, pytest; status = pytest.main(['-q', '-p', 'no:xdist', 'ioi.circ']); "

@@ -79,7 +79,7 @@ def test_the_wheel_works_beside_its_dependencies_alone(wheel: Path, tmp_path: Pa
     verify = readme_command()
     assert verify[:3] == ["circuitdsl", "verify", "pocket-deep/ioi"]
     shown = code(f"from circuitdsl import cli; sys.exit(cli.run({verify[1:]!r}))")
-    assert "26 claims: 26 hold" in shown
+    assert "30 claims: 30 hold" in shown
     for name, text in EXTRAS.items():
         if name != "notebook" or find_spec("anywidget"):
             code(text)
@@ -92,7 +92,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     there = tmp_path / "venv" / "bin"
     wanted = f"{wheel}[{','.join(EXTRAS)}]"
     run(there / "pip", "install", "-q", "-c", ROOT / "constraints.txt", wanted, cwd=tmp_path)
-    assert "26 claims: 26 hold" in run(there / "circuitdsl", *readme_command()[1:], cwd=tmp_path)
+    assert "30 claims: 30 hold" in run(there / "circuitdsl", *readme_command()[1:], cwd=tmp_path)
     assert "not installed" not in run(there / "circuitdsl", "completion", "bash", cwd=tmp_path)
     for text in EXTRAS.values():
         run(there / "python", "-c", text, cwd=tmp_path)

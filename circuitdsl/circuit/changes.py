@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -130,70 +130,6 @@ class Chain:
 Patch = EdgePatch | PathPatch | NodePatch
 
 
-def overlapping(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
-    """Two nodes that cannot be patched in one run, since they share a term.
-
-    They are parts of a node that is divided in two ways, or a part along a direction with what it is in, or what is in
-    that, or a part of a stream with a component of a head in it.
-
-    Args:
-        senders: those of all edges that are patched.
-        sites: all nodes that are knocked out.
-    """
-    every = {*senders, *sites}
-    if twice := divided_twice(every):
-        return twice
-    components = sorted(each for each in every if each.kind == "head" and each.is_part and not each.along)
-    for part in sorted(each for each in every if each.is_part and each.kind == "resid"):
-        if held := next((each for each in components if part.whole.holds(each)), None):
-            return held, part
-    for part in sorted(each for each in every if each.along):
-        of_head = part in sites and part.kind == "head"
-        if of_head and part in senders:
-            return part, part
-        for other in sorted(every - {part}):
-            if (of_head and other in senders and other == part.whole) or (other in senders and part.whole.holds(other)):
-                return part, other
-    return None
-
-
-def beside_its_stream(senders: Collection[Node], sites: Collection[Node]) -> tuple[Node, Node] | None:
-    """A node that is sent, and a feature of a stream that holds it: what it writes would be counted twice.
-
-    Args:
-        senders, sites: as for `overlapping`. What is knocked out before is in the stream that the encoder reads.
-    """
-    for part in sorted(each for each in {*senders, *sites} if each.of and each.kind == "resid"):
-        if other := min((n for n in senders if n.whole != part.whole and part.whole.holds(n)), default=None):
-            return other, part
-    return None
-
-
-def shared_by_edges(edges: Collection[Edge], sites: Collection[Node]) -> tuple[Node, Node] | None:
-    """Two nodes of some edges that cannot be patched in one run, since they share what they write.
-
-    They are parts of a node that is divided in two ways, or a feature of a stream that something is sent to with a node
-    in that stream which is sent past it: what the feature has taken up would be counted twice.
-    """
-    parts = sorted({edge.receiver.node for edge in edges if edge.receiver.node.is_part})
-    if parts and (twice := divided_twice({*parts, *sites, *(edge.sender for edge in edges)})):
-        return twice
-    for part in [part for part in parts if part.kind == "resid"]:
-        for sender in sorted(edge.sender for edge in edges if edge.receiver.node.stage() > part.stage()):
-            if part.whole.holds(sender) and sender.whole != part.whole:
-                return sender, part
-    return None
-
-
-def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
-    """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
-    first: dict[Node, Node] = {}
-    for part in sorted(node for node in nodes if node.is_part):
-        if first.setdefault(part.whole, part).overlaps(part):
-            return first[part.whole], part
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Both:
     """Nodes that are replaced and edges that are patched, in one run."""
@@ -261,6 +197,14 @@ class Intervention:
                 case Replace(sites=sites):
                     found += [site.position for site in sites]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def nodes(self) -> frozenset[Node]:
+        """The nodes that its verbs change."""
+        verbs = (verb for verb in self.verbs if not isinstance(verb, Replace))
+        replaced = (site.node for verb in self.verbs if isinstance(verb, Replace) for site in verb.sites)
+        named = (verb.heads if isinstance(verb, SetAttention) else verb.nodes for verb in verbs)
+        return frozenset(replaced).union(*named)
 
     @property
     def means(self) -> bool:

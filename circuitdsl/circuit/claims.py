@@ -254,8 +254,8 @@ def _ends(edge: Edge) -> tuple[Site, ...]:
 
 
 def _is_member(node: Node) -> bool:
-    """Whether a node is one of those that the model is made of, or a singular component or neuron of it."""
-    return node.kind != "resid" and node.along is None and not node.of
+    """Whether a node is one of those that the model is made of, or a singular component, neuron or feature of one."""
+    return node.kind != "resid" and node.along is None
 
 
 def _writes(node: Node) -> bool:

@@ -8,17 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from circuitdsl.circuit.arguments import sites_of
-from circuitdsl.circuit.changes import (
-    Both,
-    Condition,
-    EdgePatch,
-    Intervention,
-    NodePatch,
-    Patch,
-    beside_its_stream,
-    overlapping,
-    shared_by_edges,
-)
+from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
 from circuitdsl.circuit.criteria import Exceeds, Stronger
 from circuitdsl.circuit.edges import resolve_edge
@@ -26,6 +16,7 @@ from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
 from circuitdsl.circuit.measurement import Expected, Measurement
 from circuitdsl.circuit.nodes import Ablation, Positions
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import METRICS
 from circuitdsl.language import syntax as s
@@ -131,20 +122,8 @@ def _clash(measurement: Measurement, under: Patch | Both | Intervention) -> str:
     patches = [patch for patch in (measurement.patch, *both) if isinstance(patch, EdgePatch | NodePatch)]
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
     edges = [edge for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges]
-    senders = {edge.sender for edge in edges}
     read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
-    heads = {node.whole: node for node in sites if node.along and node.kind == "head"}
-    streams = [node for node in sites if node.along and node.kind == "resid"]
-    clash = next(((heads[node.whole], node) for node in read if node.whole in heads), None)
-    clash = clash or next(((stream, node) for stream in streams for node in read if stream.whole.holds(node)), None)
-    clash = clash or overlapping(senders, sites) or beside_its_stream(senders, sites)
-    if shared := clash or shared_by_edges(edges, sites):
-        return f"{shared[0]} and {shared[1]} cannot be patched together: they share a term"
-    flows = any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches)
-    past = (node for node in sites if node.of and node.kind == "resid")
-    if flows and (node := next(past, None)):
-        return f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured"
-    return ""
+    return clash(edges, sites, read, any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches))
 
 
 class Claims:
@@ -218,7 +197,7 @@ class Claims:
             message = "the condition knocks all of it out already: there is nothing left to knock out"
             scope.sink.error("E087", message, statement.measurement.span)
         if under is not None and (message := _clash(measurement, under.effect)):
-            scope.sink.error("E087", message, getattr(statement, "measurement", statement).span)
+            scope.sink.error("E087", message, getattr(statement, "measurement", statement).span, REMEDY)
             return
         others = [t.patch if isinstance(t, Stronger) else t.other for t in tests if isinstance(t, Stronger | Exceeds)]
         named = [*measurement.positions, *[position for other in others if other for position in other.positions]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import cast
 
-from circuitdsl.circuit.changes import EdgePatch, Member, beside_its_stream, overlapping, shared_by_edges
+from circuitdsl.circuit.changes import EdgePatch, Member
 from circuitdsl.circuit.expressions import Kind, evaluate
 from circuitdsl.circuit.nodes import (
     EMBED,
@@ -23,8 +23,9 @@ from circuitdsl.circuit.nodes import (
     Port,
     Position,
     Positions,
-    reads_alone,
+    is_number,
 )
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
 from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, PORTS
 from circuitdsl.language import syntax as s
@@ -84,12 +85,8 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    senders, single = {member.sender for member in members}, [each for member in members for each in member.edges]
-    sent = overlapping(senders, ()) or beside_its_stream(senders, ())
-    if shared := sent or shared_by_edges(single, ()):
-        how = "sent" if sent else "patched"
-        message = f"{shared[0]} and {shared[1]} cannot be {how} together: they share a term"
-        scope.sink.error("E051", message, edge.sender.span, "patch them in claims of their own")
+    if message := clash([each for member in members for each in member.edges]):
+        scope.sink.error("E051", message, edge.sender.span, REMEDY)
         return None
     if edge.protocol is not None and edge.protocol.via_mlps is not None:
         via_mlps = edge.protocol.via_mlps
@@ -189,7 +186,7 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         have = "has" if len(without) == 1 else "have"
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
         error("E071", message, edge.receiver.span)
-    elif part := next((node for node in ends.receivers if node.is_part and not reads_alone(node)), None):
+    elif part := next((node for node in ends.receivers if node.is_part and not is_number(node)), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
         if part.index == ERROR:
             message = f"{part} is what the features leave of the run as it is: it reads nothing"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from circuitdsl.circuit.changes import overlapping
 from circuitdsl.circuit.claims import Group
 from circuitdsl.circuit.features import feature_of
 from circuitdsl.circuit.nodes import EVERYWHERE, Node, Positions, Site
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope, add
 from circuitdsl.circuit.vocabulary import ROLES
 from circuitdsl.language import syntax as s
@@ -116,12 +116,8 @@ def _combine(
     for part in [node for node in found if node.is_part and node.whole in found]:
         scope.sink.error("E051", f"{part} is part of {part.whole}, which is named too", whole.span)
         wrong = True
-    if shared := overlapping((), found):
-        one, other = shared
-        how = "one of them along a direction" if one.along or other.along else "which is divided in two ways"
-        what = f"two parts of a node, {how}" if one.whole == other.whole else "what the one writes is in the other"
-        message = f"{one} and {other} overlap: {what}"
-        scope.sink.error("E051", message, whole.span, "patch them in claims of their own")
+    if message := clash((), found):
+        scope.sink.error("E051", message, whole.span, REMEDY)
         wrong = True
     if not wrong and not found:
         scope.sink.error("E056", f"{whole} is empty", whole.span)

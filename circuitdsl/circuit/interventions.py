@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.expressions import evaluate
+from circuitdsl.circuit.nodes import Node, is_inside
+from circuitdsl.circuit.overlaps import divided_twice
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
@@ -31,7 +35,19 @@ def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | 
             message = f"{replaced.whole} is replaced afterwards, with its part {replaced}"
             scope.sink.error("E121", message, line.span, "put 'replace' first")
             return None
-    return Intervention(block.name.text, block.title.text if block.title else "", found, block.span.line)
+    change = Intervention(block.name.text, block.title.text if block.title else "", found, block.span.line)
+    if shared := _shared(change.nodes):
+        message = f"{shared[0]} and {shared[1]} cannot be changed in one intervention: they share what they write"
+        scope.sink.error("E121", message, block.name.span, "change them in interventions of their own")
+        return None
+    return change
+
+
+def _shared(nodes: Collection[Node]) -> tuple[Node, Node] | None:
+    """A neuron or a feature, and its node or a part of that by another division."""
+    wholes = {part.whole for part in nodes if is_inside(part)}
+    part = min((node for node in nodes if is_inside(node) and node.whole in nodes), default=None)
+    return (part, part.whole) if part else divided_twice(node for node in nodes if node.whole in wholes)
 
 
 def _verb(scope: Scope, line: s.Verb) -> Verb | None:
@@ -58,7 +74,7 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
             whole = [str(node) for node in members or () if not node.is_part]
             if whole:
                 help = f"name one, such as {whole[0]}[0]; to silence a whole node write: replace {whole[0]} with zero"
-                what = "only singular components and directions are projected out"
+                what = "only parts of nodes are projected out"
                 scope.sink.error("E121", f"{what}, not {listing(whole)}", nodes.span, help)
                 return None
             return None if members is None else Scale(tuple(members), 0.0)
@@ -73,16 +89,19 @@ def _verb(scope: Scope, line: s.Verb) -> Verb | None:
 
 
 def _changed(scope: Scope, nodes: s.Set, components: bool) -> Members | None:
-    """The nodes that a verb changes; singular components of heads and directions only where it takes `components`."""
+    """The nodes that a verb changes; singular components of heads and directions only where it takes `components`.
+
+    Neurons and features have a value of their own: they are changed as whole nodes are.
+    """
     members = evaluate(scope, nodes)
-    plain = [node for node in members or () if not (components and node.along and node.kind != "logits")]
+    plain = [node for node in members or () if not is_inside(node)]
+    plain = [node for node in plain if not (components and node.along and node.kind != "logits")]
     others = [str(node) for node in plain if node.kind not in ("head", "mlp")]
-    single = [str(node) for node in plain if node.is_part and (node.kind == "mlp" or not components)]
+    single = [str(node) for node in plain if node.is_part and not components]
     if others:
-        message = f"interventions change heads and MLPs; {listing(others)} is neither"
+        message = f"interventions change heads, MLPs and features; {listing(others)} is none of these"
     elif single:
-        what = "of the parts of a node, singular components and directions are scaled or projected out, no others"
-        message = f"{listing(single)}: {what}"
+        message = f"{listing(single)}: singular components and directions are scaled or projected out, and not replaced"
     else:
         return members
     scope.sink.error("E121", message, nodes.span)

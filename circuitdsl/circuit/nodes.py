@@ -112,9 +112,14 @@ class Node(NamedTuple):
         return whole and self != other and other.kind != "logits" and other.known_after < self.layer
 
 
-def reads_alone(node: Node) -> bool:
-    """Whether a part of a node has an input of its own: neurons and features are computed from what they read."""
-    return node.kind in ("mlp", "resid") and node.is_part and node.along is None and node.index != ERROR
+def is_inside(node: Node) -> bool:
+    """Whether it is a neuron or a feature: a part that has a value of its own."""
+    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
+
+
+def is_number(node: Node) -> bool:
+    """Whether its value is one number, an activation, which is computed from what it reads."""
+    return is_inside(node) and node.index != ERROR
 
 
 #: the index of what the features of a dictionary leave

@@ -49,6 +49,9 @@ def register(verbs: Verbs) -> None:
     discover.add_argument(
         "--found", metavar="FILE", help="write how often each part is found again to this file: .json"
     )
+    discover.add_argument(
+        "--features", action="append", metavar="DIR", help="a dictionary, or a set: search its features too; repeatable"
+    )
     discover.add_argument("--scores", metavar="FILE", help="write a score for every edge to this file instead: .json")
     discover.add_argument("--method", metavar="M", help="of --scores: hybrid (default), exact, attribution, …")
     discover.add_argument("--steps", type=positive, help="of --scores by integrated gradients (default: 5)")
@@ -110,7 +113,7 @@ def _discover(given: argparse.Namespace) -> int:
         return _scores(given)
     _mean_nothing(given, "--scores FILE", "method", "steps")
     if given.start:
-        _mean_nothing(given, "a --task, not --from", "metric", "name")
+        _mean_nothing(given, "a --task, not --from", "metric", "name", "features")
     if bool(given.start) == bool(given.task):
         raise UsageError("name what to search: --task TASK, or --from SPEC" + " (not both)" * bool(given.task))
     if given.found and not given.resamples:
@@ -133,7 +136,7 @@ def _discover(given: argparse.Namespace) -> int:
 
 
 #: options of drafts, and of scores, that have a value only where they are given
-DRAFTS = ("metric", "threshold", "claims", "budget", "name", "resamples")
+DRAFTS = ("metric", "threshold", "claims", "budget", "name", "resamples", "features")
 SCORES = ("metric", "method", "steps", "budget", "resamples")
 
 
@@ -153,7 +156,7 @@ def _scores(given: argparse.Namespace) -> int:
 
     if given.output:
         raise UsageError("--scores FILE names the file to write", hint="leave out -o, or --scores")
-    _mean_nothing(given, "a draft, not --scores", "threshold", "claims", "name", "start", "found")
+    _mean_nothing(given, "a draft, not --scores", "threshold", "claims", "name", "start", "found", "features")
     if not given.task:
         raise UsageError("name what to search: --task TASK")
     target = output(given.scores)

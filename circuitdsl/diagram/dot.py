@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import ERROR, Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.diagram.page import rows
@@ -40,7 +40,7 @@ def to_dot(drawing: Drawing) -> str:
 def _box(box: Box, fill: str, border: str) -> Iterator[str]:
     if box.kind != "group":
         label = "\\n".join(filter(None, (_escaped(box.title), _escaped(box.place))))
-        wide = ' fillcolor="#eef1f4" margin="0.25,0.08"' if box.kind != "node" else ""
+        wide = ' fillcolor="#eef1f4" margin="0.25,0.08"' if box.kind != "node" else _sides(box.nodes[0])
         yield f'{_name(box, box.nodes[0])} [label="{label}"{wide}]'
         return
     roles = [f"({note})" for note in box.notes]
@@ -50,10 +50,16 @@ def _box(box: Box, fill: str, border: str) -> Iterator[str]:
     yield f"subgraph cluster_{box.key} {{"
     yield f'label={_quoted(words)} style="{style}" fillcolor="{fill}" color="{border}" margin=10 labeljust=l labelloc=b'
     for node in box.nodes:
-        yield f'{_name(box, node)} [label={_quoted(str(node))} color="{border}" fontcolor="{ink}"]'
+        yield f'{_name(box, node)} [label={_quoted(str(node))} color="{border}" fontcolor="{ink}"{_sides(node)}]'
     for one, other in itertools.pairwise(box.nodes):
         yield f"{_name(box, one)} -> {_name(box, other)} [style=invis weight=10]"
     yield "}"
+
+
+def _sides(node: Node) -> str:
+    """Features of dictionaries have six sides, dashed where it is what they leave."""
+    dashed = ' style="filled,dashed"' if node.index == ERROR else ""
+    return f" shape=hexagon margin=0.02{dashed}" if node.of else ""
 
 
 def _ranks(drawing: Drawing) -> Iterator[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from circuitdsl.circuit.nodes import Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End
 from circuitdsl.visible import visible
@@ -24,10 +27,10 @@ def to_mermaid(drawing: Drawing) -> str:
 def _box(names: dict[str, str], box: Box) -> list[str]:
     if box.kind != "group":
         says = " ".join(part for part in (box.title, box.place) if part)
-        return [f'  {names[box.key]}["{_text(says)}"]']
+        return [f"  {names[box.key]}{_shaped(box.nodes[0], says, '[]')}"]
     role = f"({box.role})" if box.role and box.role != box.key else ""
     title = " ".join(part for part in (box.key, box.place, role) if part)
-    nodes = [f'    {_name(names, box, node)}(["{_text(str(node))}"])' for node in box.nodes]
+    nodes = [f"    {_name(names, box, node)}{_shaped(node, str(node), ('([', '])'))}" for node in box.nodes]
     return [f'  subgraph {names[box.key]}["{_text(title)}"]', *nodes, "  end"]
 
 
@@ -46,8 +49,14 @@ def _end(names: dict[str, str], box: Box, end: End) -> str:
 
 
 def _name(names: dict[str, str], box: Box, node: Node) -> str:
-    """A node in a frame, or a box that is one node."""
-    return f"{names[box.key]}_{str(node).replace('.', '_')}" if box.kind == "group" else names[box.key]
+    """A node in a frame, or a box that is one node; brackets would end a name."""
+    return f"{names[box.key]}_{re.sub(r'[^0-9A-Za-z]+', '_', str(node))}" if box.kind == "group" else names[box.key]
+
+
+def _shaped(node: Node, words: str, usual: Sequence[str]) -> str:
+    """What Mermaid draws a node as: features of dictionaries have six sides."""
+    low, high = ("{{", "}}") if node.of else usual
+    return f'{low}"{_text(words)}"{high}'
 
 
 def _text(words: str) -> str:

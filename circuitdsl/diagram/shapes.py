@@ -6,11 +6,25 @@ A box has a frame, its name, where it acts, and its heads as chips. Labels have 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import ERROR, Node
 from circuitdsl.diagram import palette
-from circuitdsl.diagram.elements import BLANK, Pen, Point, Rect, Span, block, bounds, dot, line, path, polyline, wrap
+from circuitdsl.diagram.elements import (
+    BLANK,
+    Pen,
+    Point,
+    Rect,
+    Span,
+    block,
+    bounds,
+    dot,
+    line,
+    path,
+    polyline,
+    six_sided,
+    wrap,
+)
 from circuitdsl.diagram.model import Arrow, Box
 from circuitdsl.verdicts import Outcome
 
@@ -70,7 +84,7 @@ def _lone(box: Box, needs: Needs, border: str) -> Shape:
     wide = max(48.0, _chip_width(box.nodes[0]) + 8, tag.width + _AROUND + 6 if box.place else 0.0)
     chip = Rect(0, 0, wide, 46.0 if box.place else 32.0)
     middle = chip.width / 2
-    elements = [block(chip, 9, _outline(border, next(iter(box.again), None), 1.3), box.title)]
+    elements = [node_shape(box.nodes[0], chip, 9, _outline(border, next(iter(box.again), None), 1.3))]
     if box.place:
         elements += _pill(tag, middle - (tag.width + _AROUND) / 2, 34, border)
     elements.append(line(middle, 15 if box.place else 16, Span(box.title, _CHIP), centred=True))
@@ -99,7 +113,7 @@ def _group(box: Box, needs: Needs, fill: str, border: str) -> Shape:
     elements = [block(frame, 11, Pen(fill, border, 1.3, (5, 4) if box.outside else None))]
     again = dict(zip(box.nodes, box.again, strict=False))
     for node, chip in placed.items():
-        elements.append(block(chip, 7, _outline(border, again.get(node)), str(node)))
+        elements.append(node_shape(node, chip, 7, _outline(border, again.get(node))))
         elements.append(line(*chip.centre, Span(str(node), _CHIP, ink), centred=True))
     for span, x, y, pill in head:
         elements += _pill(span, PAD + x, head_y + y, border) if pill else [line(PAD + x, head_y + y, span)]
@@ -150,6 +164,13 @@ def _grid(box: Box, needs: Needs) -> dict[Node, Rect]:
     return {node: chip.moved(shift + x * across, y * down) for node, (y, x) in zip(nodes, places, strict=True)}
 
 
+def node_shape(node: Node, rect: Rect, radius: float, pen: Pen) -> str:
+    """A rectangle; a hexagon for a feature of a dictionary, with a dashed line for what its features leave."""
+    if not node.of:
+        return block(rect, radius, pen, str(node))
+    return six_sided(rect, replace(pen, dash=(3, 2)) if node.index == ERROR else pen, str(node))
+
+
 def _outline(border: str, share: float | None = None, wide: float = 1.0) -> Pen:
     """How a node is painted; `share` of the resamples find it."""
     if share is not None:
@@ -164,7 +185,7 @@ def _pill(span: Span, x: float, y: float, border: str) -> list[str]:
 
 
 def _chip_width(node: Node) -> float:
-    return max(40.0, Span(str(node), _CHIP).width + 12)
+    return max(40.0, Span(str(node), _CHIP).width + (20 if node.of else 12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from circuitdsl.circuit.nodes import ERROR, Node
 from circuitdsl.diagram import palette
 from circuitdsl.diagram.collect import measured_in, pairs
 from circuitdsl.diagram.elements import Pen, Rect, Span, block, bounds, document, group, line, path, polyline, wrap
 from circuitdsl.diagram.model import Arrow, Box, Drawing, scaled
 from circuitdsl.diagram.page import OUTSIDE, Page, PlacedArrow, lay_out
-from circuitdsl.diagram.shapes import sign
+from circuitdsl.diagram.shapes import node_shape, sign
 from circuitdsl.report import numbers
 from circuitdsl.report.report import OUTCOMES, Outcome
 
@@ -83,12 +84,13 @@ def _unmet(drawing: Drawing, room: float) -> tuple[list[str], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One entry of the legend: a line as it is drawn, and what it means."""
+    """One entry of the legend: a line, or a node, as it is drawn, and what it means."""
 
     words: str
     pen: Pen
     verdict: Outcome | None = None
     double: bool = False
+    node: Node | None = None
 
     @property
     def width(self) -> float:
@@ -105,7 +107,10 @@ def _legend(drawing: Drawing, room: float) -> tuple[list[str], float]:
         for item in items:
             if x and x + item.width - _APART > room:
                 x, y = 0.0, y + 22
-            elements.append(path(polyline((x, y), (x + 32, y)), item.pen))
+            if item.node:
+                elements.append(node_shape(item.node, Rect(x + 4, y - 8, 24, 16), 7, item.pen))
+            else:
+                elements.append(path(polyline((x, y), (x + 32, y)), item.pen))
             if item.double:
                 inner = Pen(stroke=palette.PAPER, width=_inside(item.pen.width))
                 elements.append(path(polyline((x, y), (x + 32, y)), inner))
@@ -127,6 +132,10 @@ def _items(drawing: Drawing) -> Iterator[list[_Item]]:
         yield [_Item("claimed negligible", Pen(stroke=colour, width=1.8, dash=(7, 5)))]
     if any(arrow.path for arrow in drawing.arrows):
         yield [_Item("arrow of a path", Pen(stroke=palette.SOFT, width=_DOUBLE), double=True)]
+    parts = {node.index == ERROR: node for box in drawing.boxes for node in box.nodes if node.of}
+    for rest, meaning in ((False, "feature of a dictionary"), (True, "what its features leave")):
+        if rest in parts:
+            yield [_Item(meaning, Pen("#ffffff", palette.SOFT, 1.2), node=parts[rest])]
     if drawing.again:
         words = {1.0: "arrow or node found in 100 % of resamples", 0.5: "in 50 %"}
         found = {share: palette.faded(palette.SOFT, palette.found(share)) for share in words}

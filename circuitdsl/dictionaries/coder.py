@@ -67,22 +67,25 @@ class Coder:
             active = torch.zeros_like(active).scatter(-1, places, active.gather(-1, places))
         return self._of_chosen(active)
 
-    def decode(self, f: Float[Tensor, "*rows m"], x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
-        """What the features write together, with what belongs to none of them: `b_dec`, and what skips the features.
+    def added(self, f: Float[Tensor, "*rows m"], x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        """What the features write together, and nothing else; `x` is what they were encoded from.
 
         A cross-layer transcoder's features write into the first of their layers here.
+        """
+        made = f @ (self.d if self.d.ndim == 2 else self.d[:, 0])
+        return made if self.transcoder else made * self.normed(x)[1]
+
+    def decode(self, f: Float[Tensor, "*rows m"], x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        """What the features write together, with what belongs to none of them: `b_dec`, and what skips the features.
 
         Args:
             x: what they were encoded from.
         """
-        d = self.d if self.d.ndim == 2 else self.d[:, 0]
-        made = f @ d + self.b_dec
-        if self.W_skip is not None:
-            made = made + x @ self.W_skip.T
+        rest = self.b_dec if self.W_skip is None else self.b_dec + x @ self.W_skip.T
         if self.transcoder:
-            return made
+            return self.added(f, x) + rest
         _, size, shift = self.normed(x)
-        return made * size + shift
+        return self.added(f, x) + rest * size + shift
 
     def normed(
         self, x: Float[Tensor, "*rows d_in"]
@@ -114,7 +117,7 @@ def load(found: Dictionary, features: Sequence[int] | None = None, device: str |
     """
     for index in features or ():
         found.check_feature(index)
-    some = None if features is None else list(features)
+    some = features if features is None or isinstance(features, range) else list(features)
     encoding = found.encoding
     depends = encoding.activation == "topk" and some is not None
     of_encoder = None if depends else some

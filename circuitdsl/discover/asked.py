@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,18 @@ def name_of(task: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", Path(file[1]).stem.lower()).strip("_")
     name = name if name[:1].isalpha() else f"prompts_{name}".rstrip("_")
     return f"{name}_" if is_reserved(name) else name
+
+
+def beside(spec: Path, file: str) -> str:
+    """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder.
+
+    An absolute path stays one where the file does not lie in that folder or below.
+    """
+    named, folder = Path(file), spec.parent.resolve()
+    where = named.parent.resolve() / named.name
+    if named.is_absolute() and not where.is_relative_to(folder):
+        return file
+    return Path(os.path.relpath(where, folder)).as_posix()
 
 
 def refuse_jumps(metric: str, what: str) -> None:

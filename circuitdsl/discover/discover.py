@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from circuitdsl.api import as_task, loads
 from circuitdsl.circuit.claims import Circuit, TaskUse
-from circuitdsl.discover.asked import ARGUMENT, circuit_of, name_of, opening, refuse_jumps
+from circuitdsl.discover.asked import ARGUMENT, beside, circuit_of, name_of, opening, refuse_jumps
 from circuitdsl.discover.discovery import Discovery
 from circuitdsl.discover.drafting import CLAIMS, Check, Drafting, Search
+from circuitdsl.discover.feature_search import features_named
 from circuitdsl.discover.given import Given, given_by
 from circuitdsl.discover.watch import Budget, budget_of, watched
 from circuitdsl.engine.prompts import Prompts
@@ -42,6 +43,7 @@ def drafted(
     resamples: int = 0,
     claims: int = CLAIMS,
     start: str | Path | None = None,
+    features: Sequence[str] = (),
 ) -> Discovery:
     """Search the session's model (by default `pocket`) for its circuit of a task, and draft a spec.
 
@@ -55,15 +57,18 @@ def drafted(
         resamples: bootstrap resamples of the prompts, within strata, on which everything is searched again; the draft
             then says in which share of them each node and edge is found, and whether other circuits do as much.
         claims: of the draft, at most, but for what every group needs.
+        features: names of dictionaries, or of sets of them: the draft says what their features do as well.
         start: a spec whose groups and claims are kept, instead of a task; what is missing is added.
 
     Raises:
         UsageError: the task or an option of it does not exist, or the metric has no gradients.
         UserError: a prompt file, a spec or the model cannot be read, or the model does not do the task.
     """
-    settings, limit = Search(threshold, prompts, claims, resamples), budget_of(budget)
+    named = features_named(features) if features else None
+    settings, limit = Search(threshold, prompts, claims, resamples, named), budget_of(budget)
     if start is None:
         asked = _of_task(session, as_task(task), metric, prompts, seed, name, target)
+        asked = replace(asked, opening=(*asked.opening, *(named.lines(target) if named else ())))
     else:
         asked = _of_spec(session, start, prompts, seed)
     with watched(session, "searching", limit) as watch:
@@ -198,15 +203,3 @@ def split(whole: Dataset, prompts: int, most: int = CHECKED) -> tuple[Dataset, i
         f"{bounds}; whether it holds on others is open",
     )
     return searched, held, notes if held else alike
-
-
-def beside(spec: Path, file: str) -> str:
-    """What a spec calls a file that is named from the current folder: the way to it from the spec's own folder.
-
-    An absolute path stays one where the file does not lie in that folder or below.
-    """
-    named, folder = Path(file), spec.parent.resolve()
-    where = named.parent.resolve() / named.name
-    if named.is_absolute() and not where.is_relative_to(folder):
-        return file
-    return Path(os.path.relpath(where, folder)).as_posix()

@@ -12,10 +12,11 @@ from circuitdsl.discover.asked import refuse_undone
 from circuitdsl.discover.complete import completed
 from circuitdsl.discover.discovery import ENDED, Discovery, Found, said_of
 from circuitdsl.discover.draft import Draft, attention_of, behaviour_of, claim_of, knockouts_of
+from circuitdsl.discover.feature_search import Features, groups_of
 from circuitdsl.discover.given import Given
 from circuitdsl.discover.groups import Named, looks, named
 from circuitdsl.discover.needed import Needed, Where, needed
-from circuitdsl.discover.places import places
+from circuitdsl.discover.places import named_places, places
 from circuitdsl.discover.roles import Placed, remaining, roles_of
 from circuitdsl.discover.search import Sending, sendings, siblings, worth_saying
 from circuitdsl.discover.stability import Stability, stability
@@ -39,12 +40,14 @@ class Search:
         prompts: how many of the prompts say where heads attend.
         claims: of a draft, at most, but for what every group needs.
         resamples: of the prompts, on which everything is searched again.
+        features: dictionaries whose features are searched besides.
     """
 
     threshold: float = 0.02
     prompts: int = 96
     claims: int = CLAIMS
     resamples: int = 0
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class Drafting:
         made, found, dropped = self._settled(where, circuit, roles)
         ended = self.watch.ended
         made, complete = completed(made, str(self.prompts.metric), self.seen, self.check)
+        if self.settings.features:
+            made, more = self._with_features(made, self.settings.features, where)
+            dropped += more
         made = self._every_group_named(_limited(made, self.settings.claims))
         steady, shares = None, dict[str, float]()
         if self.settings.resamples:
@@ -145,6 +151,39 @@ class Drafting:
             *(group.claim for group in new if group.role),
         )
         return Draft(tuple(self.opening), tuple(groups), tuple(strengths), expectations, strengths)
+
+    def _with_features(self, made: Draft, features: Features, where: Where) -> tuple[Draft, tuple[str, ...]]:
+        """The draft with features that matter and what they send, and the lines of these that do not hold."""
+        prompts, threshold = self.prompts, self.settings.threshold
+        self.watch.tell("which features matter")
+        new = groups_of(prompts, self.indices, features, named_places(where.places), threshold)
+        groups = (*made.groups, *new)
+        sent, _ = sendings(
+            prompts,
+            self.indices,
+            [each.group for each in groups],
+            where.places,
+            threshold,
+            of=[each.group for each in new],
+        )
+        claims = {claim_of(one, groups, threshold): abs(one.effect) for one in worth_saying(sent)}
+        knocked = [lines[0] for lines in knockouts_of(prompts, new, self.settings.prompts).values()]
+        more = replace(
+            made,
+            groups=groups,
+            claims=(*made.claims, *claims),
+            expectations=(*made.expectations, *knocked),
+            strengths={**made.strengths, **claims},
+        )
+        dropped: tuple[str, ...] = ()
+        while bad := self._not_holding(more):
+            dropped, more = (*dropped, *bad), more.without(set(bad))
+        said = more.names(more.lines)
+        kept = tuple(each for each in more.groups if each not in new or each.name in said)
+        used = {str(node).partition("[")[0] for each in kept for node in each.group.nodes}
+        unused = tuple(f"dictionary {name} =" for name in features.named if name not in used)
+        head = tuple(line for line in more.head if not line.startswith(unused)) if unused else more.head
+        return replace(more, head=head, groups=kept), dropped
 
     def _not_holding(self, made: Draft) -> dict[str, ClaimResult]:
         """The lines that do not hold, with their claims, which have the line's text, blanks apart."""

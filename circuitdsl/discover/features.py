@@ -59,7 +59,7 @@ def _told(seen: Seen, pairs: Sequence[PromptPair], tokens: Tokens | None, top: i
     found, names = seen.found, list(dict.fromkeys(name for pair in pairs for name in pair.positions))
     result = firing(seen, pairs, [Position(name) for name in names])
     if result.explained < 0:
-        raise DictionaryError(foreign(seen, result.explained))
+        raise DictionaryError(foreign(found, seen.model, result.explained))
     order = result.differs.argsort(descending=True, stable=True)[:top].tolist()
     strongest = tuple(_feature(result, i, names, pairs, tokens) for i in order if float(result.differs[i]) > 0)
     return Described(

@@ -52,7 +52,8 @@ class Named:
     @property
     def definition(self) -> str:
         said = f" role {self.role}" if self.role and self.role != self.name else ""
-        return f"{KEYWORDS[self.group.kind]} {self.name} = {self.group}{said}"
+        keyword = "features" if self.group.nodes[0].of else KEYWORDS[self.group.kind]
+        return f"{keyword} {self.name} = {self.group}{said}"
 
     @property
     def claim(self) -> str:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from circuitdsl.brief import quoted
-from circuitdsl.circuit.features import KINDS, whole_of
+from circuitdsl.circuit.features import whole_of
 from circuitdsl.circuit.nodes import Position
-from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS
+from circuitdsl.circuit.vocabulary import GENERAL_POSITIONS, METRICS
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
-from circuitdsl.discover.asked import ARGUMENT, circuit_of, name_of, opening
-from circuitdsl.discover.discover import beside
+from circuitdsl.discover.asked import ARGUMENT, beside, circuit_of, name_of, opening
+from circuitdsl.discover.feature_search import line_of
 from circuitdsl.discover.places import tokens_of
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.attribution_graphs import AttributionGraph, Point
@@ -34,7 +34,7 @@ from circuitdsl.verify.prompts import data_for
 from circuitdsl.visible import visible
 
 #: metrics that are about the answer alone
-OF_ANSWER = ("prob", "logit", "logprob", "rank")
+OF_ANSWER = ("prob", "logit", "logprob")
 #: how far a token may be from one that the task names, to be named by its distance
 REACH = 2
 #: links that are claimed unless asked otherwise, and features that a message names
@@ -75,6 +75,10 @@ def drawn(
     """
     opens = partial(opening, model, name or name_of(task), metric)
     circuit = circuit_of(opens(task, PROMPTS, 0, ()))
+    if METRICS[circuit.metric.name].falls:
+        raise UsageError(
+            f"{circuit.metric} is better when lower, and signs are those of logits", hint="take logit_diff"
+        )
     tokenizer = load_tokenizer(model)
     tokens = None if tokenizer is None else Tokens(tokenizer, model, circuit.tasks[0].bos, circuit.tasks[0].chat)
     pairs = data_for(circuit, circuit.tasks[0], tokens, model, vocabulary_size(model)).pairs
@@ -301,11 +305,7 @@ def draft(
     said = list(_said(graph, written, len(every), len(kept), unknown))
     lines = [*opens([visible(each).replace('"', "'") for each in said[:2]])]
     for layer in sorted(written.used):
-        called = name = by_layer[layer].name
-        if target is not None and Path(name).exists():
-            called = beside(target, name)
-        word = next(word for word, transcoder in KINDS.items() if transcoder == by_layer[layer].is_transcoder)
-        lines.append(f'dictionary t{layer} = {word}("{called}")')
+        lines.append(line_of(f"t{layer}", by_layer[layer], target))
     circuit_of(lines, str(target or ARGUMENT))
     return Draft(format_text("\n".join([*lines, "", *written.claims, ""])), tuple(said))
 

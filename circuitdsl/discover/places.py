@@ -35,6 +35,11 @@ def places(prompts: Prompts, reach: int = REACH) -> tuple[Position, ...]:
     return tuple(found)
 
 
+def named_places(where: Sequence[Position]) -> list[Position]:
+    """Those of some places that have names of their own."""
+    return [place for place in where if not place.offset]
+
+
 def _wanted(pairs: Sequence[PromptPair], reach: int) -> Iterator[Position]:
     """Every name, those of the task before those that all tasks have, and then what is nearest to each."""
     named = list(dict.fromkeys(name for pair in pairs for name in pair.positions))

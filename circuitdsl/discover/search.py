@@ -7,7 +7,7 @@ when its effect lies beyond the threshold, tested over all that are tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -142,11 +142,21 @@ def _read_by(circuit: frozenset[Site], sender: Site, parallel: bool) -> tuple[Ed
 
 
 def sendings(
-    prompts: Prompts, indices: Array, groups: Sequence[Group], where: Iterable[Position], threshold: float
+    prompts: Prompts,
+    indices: Array,
+    groups: Sequence[Group],
+    where: Iterable[Position],
+    threshold: float,
+    of: Collection[Group] | None = None,
 ) -> tuple[list[Sending], int]:
-    """What groups send to each other and to the logits, the last receivers first; and how many edges were tried."""
+    """What groups send to each other and to the logits, the last receivers first; and how many edges were tried.
+
+    Args:
+        of: only what these of them send and receive is asked for.
+    """
     ends = list(_ends(prompts, where))
-    tried = {EdgeRequest(tuple(sorted(one.edges))): one for one in _tried(prompts, groups, ends)}
+    every = (one for one in _tried(prompts, groups, ends) if of is None or {one.senders, one.receivers} & set(of))
+    tried = {EdgeRequest(tuple(sorted(one.edges))): one for one in every}
     ratios = effects(prompts, list(tried), indices)
     beyond = found(ratios, threshold)
     result = [_measured(one, ratios[request]) for request, one in tried.items() if request in beyond]

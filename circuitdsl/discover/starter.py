@@ -10,7 +10,7 @@ from pathlib import Path
 from circuitdsl.api import circuit_of_task, loads
 from circuitdsl.circuit.claims import Circuit, TaskUse
 from circuitdsl.circuit.shapes import shape_of
-from circuitdsl.discover.discover import beside
+from circuitdsl.discover.asked import beside
 from circuitdsl.errors import UsageError, UserError
 from circuitdsl.language.format import format_text
 from circuitdsl.models.errors import ModelUnavailable

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Edge, Input, Node
+from circuitdsl.circuit.nodes import Edge, Input, Node, is_number
 from circuitdsl.engine.batch_index import (
     Array,
     Carried,
@@ -42,7 +42,7 @@ from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.engine.workers import in_equal_parts
 from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import is_number, layer_of, term, written_inside
+from circuitdsl.models.writers import layer_of, term, written_inside
 
 
 class Stop(NamedTuple):

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site, is_inside
 from circuitdsl.engine.experiment import Before, Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
-from circuitdsl.models.writers import inside, is_inside, layer_of
+from circuitdsl.models.writers import inside, layer_of
 
 Names = frozenset[Position]
 #: the senders of one receiver input, in order, each with the positions at which it is patched
@@ -240,9 +240,9 @@ def all_names(senders: Senders) -> Names:
 
 def sent_at(where: Where, names: Names, senders: Senders, sender: Node, fixed: bool) -> Bool[np.ndarray, "n length"]:
     """Where a sender's term is replaced; where what it is in is replaced as well, its whole or a stream, it is not."""
-    mask = where.mask(names, fixed)
+    mask, whole = where.mask(names, fixed), sender.whole if sender.is_part else None
     for other, there in senders:
-        if other.holds(sender) or (sender.is_part and other == sender.whole):
+        if other == whole or other.holds(sender):
             mask = mask & ~where.mask(there, fixed)
     return mask
 

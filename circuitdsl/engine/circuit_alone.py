@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Node, is_number
 from circuitdsl.engine.batch_index import Array, Names, Where, by_input, runs_of, ship
 from circuitdsl.engine.batches import Limits
 from circuitdsl.engine.experiment import Experiment, Positions, Readout, check, check_node
@@ -34,7 +34,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, in_equal_parts, measuring, unit_rows
 from circuitdsl.measurements.requests import Subgraph
 from circuitdsl.models.parts import PORTS, Port, Transformer, attend
-from circuitdsl.models.writers import Written, is_number, term, written_inside
+from circuitdsl.models.writers import Written, term, written_inside
 
 
 @measuring()

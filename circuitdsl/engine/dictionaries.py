@@ -30,8 +30,8 @@ from circuitdsl.tasks.dataset import PromptPair
 
 #: prompts on which ways of reading a hook are compared, and by how much another way than the usual must be better
 FEW, BETTER = 32, 0.01
-#: activations of features that are held at once
-AT_ONCE = 2**24
+#: activations of features that are held at once, and features that are read together to see what they explain
+AT_ONCE, PART = 2**24, 2**12
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,7 @@ class Seen:
     def made(self, run: Cache, f: Float[Tensor, "n T d_sae"]) -> Float[Tensor, "n T d_out"]:
         """What the features give for what stands at the place that is written."""
         made = self.coder.decode(f, at_hook(self.model, run, self.found.reads, self.reading))
-        for other in self.below:
-            step = self.found.writes[0].layer - other.found.writes[0].layer
-            made = made + other.encode(run) @ other.coder.d[:, step]
-        return made
+        return made + _below(self.found, self.below, run)
 
     def wanted(self, run: Cache) -> Float[Tensor, "n T d_out"]:
         """What stands at the place that is written."""
@@ -128,24 +125,48 @@ def seen_on(model: Transformer, found: Sequence[Dictionary], pairs: Sequence[Pro
     made = list[Seen]()
     for each in found:
         crossing = tuple(other for other in made if each.writes[0] in other.found.writes[1:])
-        seen = Seen(model, each, load(each, device=model.device_of(each.reads.layer)), below=crossing)
-        ways = [Seen(model, each, seen.coder, way, crossing) for way in readings(each, model)]
-        best = ways[0]
-        if len(ways) > 1:
-            shares = [explained(way, pairs[:FEW]) for way in ways]
-            most = max(range(len(ways)), key=shares.__getitem__)
-            best = ways[most] if shares[most] > max(shares[0] + BETTER, 0) else ways[0]
-        made.append(best)
+        way, _ = best_reading(model, each, pairs[:FEW], crossing)
+        made.append(Seen(model, each, load(each, device=model.device_of(each.reads.layer)), way, crossing))
     return made
 
 
 @measuring()
-def explained(seen: Seen, pairs: Sequence[PromptPair]) -> float:
-    """The share of what stands at a dictionary's place that it explains on clean prompts."""
-    sums = Explained()
-    for _, _, run in _runs(seen, pairs, "clean_tokens"):
-        sums.add(seen.wanted(run), seen.made(run, seen.encode(run)))
-    return sums.share
+def best_reading(
+    model: Transformer, found: Dictionary, pairs: Sequence[PromptPair], below: tuple[Seen, ...] = ()
+) -> tuple[Reading, float]:
+    """The way of reading its hook in which a dictionary explains most of some clean prompts, and how much that is.
+
+    Its features are in memory some at a time, unless its encoder depends on all of them.
+    """
+    ways = readings(found, model)
+    kept = kept_at([found.reads, found.writes[0], *(other.found.reads for other in below)], model)
+    groups = by_length([pair.clean_tokens for pair in pairs], partial(run_at_once, model))
+    runs = [one_run(model, tokens, kept=kept) for _, tokens in groups]
+    made: dict[tuple[Reading, int], Tensor] = {}
+    whole = found.encoding.activation == "topk"
+    for some in [None] if whole else [range(i, min(i + PART, found.d_sae)) for i in range(0, found.d_sae, PART)]:
+        coder = load(found, some, model.device_of(found.reads.layer))
+        for way in ways:
+            for i, run in enumerate(runs):
+                x = at_hook(model, run, found.reads, way)
+                f, first = coder.encode(x), (way, i) not in made
+                more = coder.decode(f, x) + _below(found, below, run) if first else coder.added(f, x)
+                made[way, i] = more if first else made[way, i] + more
+    shares = []
+    for way in ways:
+        sums = Explained()
+        for i, run in enumerate(runs):
+            sums.add(at_hook(model, run, found.writes[0], way), made[way, i])
+        shares.append(sums.share)
+    most = max(range(len(ways)), key=shares.__getitem__)
+    best = most if shares[most] > max(shares[0] + BETTER, 0) else 0
+    return ways[best], shares[best]
+
+
+def _below(found: Dictionary, below: Sequence[Seen], run: Cache) -> Tensor | float:
+    """What the features of cross-layer transcoders of lower layers add to what a dictionary writes."""
+    steps = ((other, found.writes[0].layer - other.found.writes[0].layer) for other in below)
+    return sum((other.encode(run) @ other.coder.d[:, step] for other, step in steps), 0.0)
 
 
 def settled(prompts: Prompts, of: str) -> None:
@@ -155,15 +176,15 @@ def settled(prompts: Prompts, of: str) -> None:
         DictionaryError: it explains less of them than a constant would.
     """
     found, few = known(of).dictionary, prompts.pairs[:FEW]
-    (seen,) = seen_on(prompts.model, [found], few)
-    if (share := explained(seen, few)) < 0:
-        raise DictionaryError(foreign(seen, share))
-    settle(of, seen.reading.gained, seen.reading.centred)
+    check_fits(found, prompts.model)
+    way, share = best_reading(prompts.model, found, few)
+    if share < 0:
+        raise DictionaryError(foreign(found, prompts.model, share))
+    settle(of, way.gained, way.centred)
 
 
-def foreign(seen: Seen, explained: float) -> str:
+def foreign(found: Dictionary, model: Transformer, explained: float) -> str:
     """Why a dictionary is refused that explains less than the mean alone."""
-    found, model = seen.found, seen.model
     made = f"it says that it was made for {found.model}" if found.model else "its files name no model"
     return (
         f"{found.name} explains {explained:.0%} of {found.writes[0]} in {model.name}, less than a constant would: "

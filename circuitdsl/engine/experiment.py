@@ -14,9 +14,9 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.changes import overlapping, shared_by_edges
 from circuitdsl.circuit.features import dictionary_of, whole_of
-from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, reads_alone
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, is_number
+from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, PathRequest, Request
@@ -120,7 +120,7 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
-        if edge.receiver.node.is_part and not reads_alone(edge.receiver.node):
+        if edge.receiver.node.is_part and not is_number(edge.receiver.node):
             raise PatchError(
                 f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
             )
@@ -130,32 +130,14 @@ def check(model: Transformer, experiment: Experiment) -> None:
             raise PatchError(f"{edge.receiver.node} is a sum of what is written before: it reads nothing")
         if (edge.receiver.port == "in") == (edge.receiver.node.kind == "head"):
             raise PatchError(f"{edge.receiver.node} has no input {edge.receiver.port}")
-    if experiment.via_mlps:
-        _check_flow_of_features(model, experiment)
     for site in experiment.sites:
         check_node(model, site.node)
         if site.node.kind == "logits":
             raise PatchError("logits write nothing that could be replaced")
     for arrow in (*experiment.before, experiment.edges):
-        senders = {edge.sender for edge in arrow}
-        nodes = {site.node for site in experiment.sites} if arrow is experiment.edges else set()
-        if shared := overlapping(senders, nodes) or shared_by_edges(arrow, nodes):
-            raise PatchError(f"{shared[0]} and {shared[1]} cannot be patched together: they share a term")
-
-
-def _check_flow_of_features(model: Transformer, experiment: Experiment) -> None:
-    """Refuse what flows through MLPs past features of a residual stream, which would have to encode it anew."""
-    senders = {edge.sender for edge in experiment.edges}
-    sites, readers = {site.node for site in experiment.sites}, {edge.receiver.node for edge in experiment.edges}
-    below = min((node.stage(model.parallel) for node in senders), default=0)
-    above = max((node.stage(model.parallel) for node in readers), default=0)
-    past = {node for node in senders if node.stage(model.parallel) > below} | (sites - senders)
-    for node in sorted(past | {node for node in readers if node.stage(model.parallel) < above}):
-        if node.of and node.kind == "resid":
-            raise PatchError(
-                f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured",
-                "patch them directly, or one after the other",
-            )
+        nodes = {site.node for site in experiment.sites} if arrow is experiment.edges else ()
+        if message := clash(arrow, nodes, via_mlps=experiment.via_mlps):
+            raise PatchError(message, REMEDY)
 
 
 def check_feature(model: Transformer, node: Node) -> None:

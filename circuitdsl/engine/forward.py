@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, Node
+from circuitdsl.circuit.nodes import EMBED, Node, is_inside, is_number
 from circuitdsl.engine import narrow
 from circuitdsl.engine.batch_index import Batch, Jobs, Points, Reads, Sites, entry_jobs, touched
 from circuitdsl.engine.memory import LONG
@@ -32,16 +32,7 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
 from circuitdsl.models.features import of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
-from circuitdsl.models.writers import (
-    Written,
-    in_whole,
-    is_head_along,
-    is_inside,
-    is_number,
-    layer_of,
-    term,
-    written_inside,
-)
+from circuitdsl.models.writers import Written, in_whole, is_head_along, layer_of, term, written_inside
 
 
 @dataclass

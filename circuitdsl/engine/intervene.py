@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import EMBED, Node, Position
+from circuitdsl.circuit.nodes import EMBED, Node, Position, is_inside, is_number
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.passes import Edits
@@ -49,12 +49,14 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
             check_node(runs.model, node)
             if isinstance(verb, SetAttention) and node.kind != "head":
                 raise PatchError(f"{node} has no attention that could be set: only heads attend")
-            if node.along and isinstance(verb, Scale):
+            if is_inside(node) and node not in runs.kept.clean:
+                raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
+            if (node.along and isinstance(verb, Scale)) or is_inside(node):
                 continue
             if node.kind not in ("head", "mlp"):
                 raise PatchError(f"an intervention changes heads and MLPs; {node} is neither")
             if node.index >= 0 and (node.kind != "head" or not isinstance(verb, Scale)):
-                raise PatchError(f"{node}: only singular components of heads can be scaled or projected out")
+                raise PatchError(f"{node}: singular components of heads are scaled or projected out, and not replaced")
     changed = torch.zeros(runs.n, dtype=torch.bool, device=runs.model.device)
     return Intervened(runs, intervention, where, changed)
 
@@ -123,6 +125,15 @@ class Intervened(Edits):
     def mlp(self, layer: int, term: Tensor, rows: Rows) -> Tensor:
         return self._written(Node("mlp", layer), term, rows)
 
+    def inside(self, whole: Tensor, parts: dict[Node, Tensor], rows: Rows) -> Tensor:
+        before = whole
+        for node, value in parts.items():
+            old = value[..., None] if is_number(node) else value
+            if (new := self._written(node, old, rows)) is not old:
+                whole = whole + in_whole(self.runs.model, node, new - old)
+                parts[node] = new[..., 0] if is_number(node) else new
+        return self._noted(before, whole, rows)
+
     def set_pattern(self, head: Node, pattern: Float[Tensor, "m T T"], rows: Rows) -> Float[Tensor, "m T T"]:
         """A head's pattern with the rows that are set."""
         for verb in self.intervention.verbs:
@@ -140,9 +151,10 @@ class Intervened(Edits):
             match verb:
                 case Scale(nodes=nodes, factor=factor):
                     for each in nodes:
-                        if each.whole == node and not is_head_along(
-                            each
-                        ):  # of a component of a head, only its part is scaled
+                        if each == node:
+                            value = factor * value
+                        elif each.whole == node and not is_head_along(each) and not is_inside(each):
+                            # of a component of a head, only its part is scaled
                             value = value + (factor - 1) * in_whole(self.runs.model, each, value)
                 case Replace(sites=sites, ablate=ablate):
                     for site in sites:

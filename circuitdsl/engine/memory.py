@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Node, is_number
 from circuitdsl.errors import UserError, out_of_memory
 from circuitdsl.measurements.kept import Kept, everything
 from circuitdsl.models.devices import beside
 from circuitdsl.models.parts import Transformer
-from circuitdsl.models.writers import is_number
 
 #: bytes that caches and a batch may take together on a CPU, and the share of what is free that they may take
 CPU_BYTES, CPU_SHARE, GPU_SHARE = 480 * 2**20, 0.5, 0.8

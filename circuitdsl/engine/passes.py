@@ -40,6 +40,14 @@ class Edits:
         """What the MLP of a layer writes [m, T, d]."""
         return term
 
+    def inside(self, whole: Tensor, parts: dict[Node, Tensor], rows: Rows) -> Tensor:
+        """The same of an MLP, or a residual stream, given the values of neurons and features of it, changed in place.
+
+        Args:
+            parts: those that are kept [m, T, ...].
+        """
+        return whole
+
 
 PLAIN = Edits()
 
@@ -124,10 +132,12 @@ class Pass:
             return Layer(k, v, written)
         x = block.mlp_norm(resid if model.parallel else mid)
         term, values = written_inside(model, layer, self.out.kept, x)
-        term = self.edits.mlp(layer, term, self.rows)
+        term = self.edits.inside(self.edits.mlp(layer, term, self.rows), values, self.rows)
         self.resid = self.edits.stream(layer + 1, mid + term, self.rows)
         stream = Node("resid", layer + 1)
-        values |= of_stream(inside(self.out.kept, stream), self.resid) | {mlp: term}
+        of_resid = of_stream(inside(self.out.kept, stream), self.resid)
+        self.resid = self.edits.inside(self.resid, of_resid, self.rows)
+        values |= of_resid | {mlp: term}
         values |= {stream: self.resid} if stream in self.out.kept else {}
         for node, value in values.items():
             written[node] = self._wrote(node, value, before)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import product
 from typing import Unpack
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.overlaps import clash
 from circuitdsl.engine.batch_index import entry_jobs
 from circuitdsl.engine.batches import Group, Limits, in_batches
 from circuitdsl.engine.experiment import Experiment, PatchError, Positions, Readout, check_node
@@ -99,10 +99,9 @@ def patched_terms(
 
     Recomputes no further than the last of the nodes. Arguments and errors are those of `effects`.
     """
-    sites = {site.node for experiment in experiments for site in experiment.sites if site.node.along}
-    for node, part in product(nodes, sorted(sites)):
-        if part.whole.holds(node) or (part.kind == "head" and part.whole == node.whole):
-            raise PatchError(f"what {node} writes is not read while {part} is replaced: read another node")
+    for experiment in experiments:
+        if message := clash((), {site.node for site in experiment.sites}, nodes):
+            raise PatchError(message, "read another node")
     model, until = runs.model, min(max(node.layer for node in nodes), runs.model.n_layers - 1)
 
     def unpatched(base: Runs) -> Float[Tensor, "n nodes d"]:

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import LOGITS, Node
+from circuitdsl.circuit.nodes import LOGITS, Node, is_number
 from circuitdsl.measurements.kept import Kept
 from circuitdsl.models.parts import Transformer, Turns
-from circuitdsl.models.writers import Written, is_number
+from circuitdsl.models.writers import Written
 
 T = TypeVar("T", bound="Terms")
 #: some of the prompts

@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import Node
+from circuitdsl.circuit.nodes import Node, is_number
 from circuitdsl.engine.batch_index import Array, Carried, Flow, Plan, Route, Where, all_names, sent_at, ship
 from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.workers import each, unit_rows
-from circuitdsl.models.writers import is_number, term, written_inside
+from circuitdsl.models.writers import term, written_inside
 
 
 @dataclass(frozen=True, eq=False)

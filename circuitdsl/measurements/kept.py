@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import inf
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Ablation, Node
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Ablation, Node, is_inside
 
 Nodes = frozenset[Node]
 Layers = frozenset[int]
@@ -81,7 +81,7 @@ def everything(n_layers: int, neurons: Nodes = frozenset()) -> Kept:
 def values(*nodes: Node) -> Nodes:
     """What is kept to know the terms of nodes: for a neuron or a feature, the value of the whole as well."""
     wholes = frozenset(Node(node.kind, node.layer) for node in nodes)
-    return wholes | {node for node in nodes if node.kind in ("mlp", "resid") and node.is_part and node.along is None}
+    return wholes | set(filter(is_inside, nodes))
 
 
 @lru_cache

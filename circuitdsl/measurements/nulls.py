@@ -72,7 +72,7 @@ class Nulls:
     def about(self, nodes: Set[Node]) -> Nulls:
         """What of these concerns features of the dictionaries of some."""
         names = {node.of for node in nodes}
-        claimed = frozenset(edge for edge in self.claimed if edge.sender.of in names)
+        claimed = frozenset(edge for edge in self.claimed if edge.sender.of in names and edge.receiver.node.of in names)
         return replace(self, claimed=claimed, named=frozenset(node for node in self.named if node.of in names))
 
     def of_patch(self, request: PatchRequest) -> tuple[PatchRequest, ...]:
@@ -114,7 +114,7 @@ class Nulls:
 
     def _terms(self, edge: Edge) -> Iterator[Edge]:
         """The edges that are patched together where a residual stream is the sender: of every node that it holds."""
-        if edge.sender.kind != "resid":
+        if edge.sender.kind != "resid" or edge.sender.of:
             yield edge
             return
         stream, kinds = edge.sender, (Node("head"), Node("mlp"), EMBED)
@@ -160,20 +160,18 @@ class Nulls:
         yield from self._senders(request, rng)
         senders, early = sorted({edge.sender for edge in request.edges}), self._early(request)
         receivers = sorted({edge.receiver.node for edge in request.edges})
+        pools = {node: pool for node in receivers if (pool := self._beside(node))}
         # these are the last that are drawn, and come to an end where every exchange has been met
-        heads = Counter(node.layer for node in receivers if node.kind == "head")
-        most = _exchanges(senders, early) * prod(perm(self.shape.n_heads, many) for many in heads.values())
-        both = (swap | self._other_receivers(receivers, rng) for swap in _draws(senders, early, rng))
+        most = _exchanges(senders, early)
+        most *= prod(perm(len(pool), many) for pool, many in Counter(map(tuple, pools.values())).items())
+        both = (swap | other for swap in _draws(senders, early, rng) if (other := _exchanged(pools, rng)) is not None)
         yield from _distinct(both, most)
 
-    def _other_receivers(self, receivers: list[Node], rng: random.Random) -> Swap:
-        """Every receiving head exchanged for one of its layer, no two for the same."""
-        swap: Swap = {}
-        for node in receivers:
-            if node.kind == "head":
-                heads = [Node("head", node.layer, head) for head in range(self.shape.n_heads)]
-                swap[node] = rng.choice([head for head in heads if head not in swap.values()])
-        return swap
+    def _beside(self, receiver: Node) -> list[Node]:
+        """What a receiver is exchanged for: the heads of its layer, its neurons, or the features that fire as often."""
+        if receiver.kind == "head":
+            return [Node("head", receiver.layer, head) for head in range(self.shape.n_heads)]
+        return self._nodes(_kind(receiver)) if receiver.is_part else []
 
     def _unclaimed(self, sender: Node, request: EdgeRequest) -> bool:
         """Whether the spec claims nothing of a sender into the inputs of a patch."""
@@ -231,6 +229,17 @@ def _unnamed(node: Node, named: Set[Node]) -> bool:
 def _swapped(edge: Edge, swap: Swap) -> Edge:
     receiver = Input(swap.get(edge.receiver.node, edge.receiver.node), edge.receiver.port)
     return Edge(swap.get(edge.sender, edge.sender), receiver, edge.position)
+
+
+def _exchanged(pools: Mapping[Node, list[Node]], rng: random.Random) -> Swap | None:
+    """Every node exchanged for one of its pool, no two for the same; None where the others have taken all of a pool."""
+    swap: Swap = {}
+    for node, pool in pools.items():
+        left = [other for other in pool if other not in swap.values()]
+        if not left:
+            return None
+        swap[node] = rng.choice(left)
+    return swap
 
 
 def _exchanges(nodes: list[Node], pools: Mapping[Node, list[Node]]) -> int:

@@ -74,7 +74,7 @@ def _exchanged(circuit: Subgraph, swap: Mapping[Node, Node]) -> Subgraph:
 
     def of(node: Node) -> Node:
         other = swap.get(node.whole, node.whole)
-        return other._replace(index=node.index) if node.is_part else other
+        return other._replace(index=node.index, of=node.of) if node.is_part else other
 
     edges: Iterable[Edge] = circuit.edges
     return replace(

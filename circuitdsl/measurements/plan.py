@@ -120,6 +120,6 @@ def patched(label: str, request: PatchRequest, claim: Claim | None = None, nulls
     part = Part(label, request, "clean" if request.direction == "noise" else "corrupt")
     if claim is None or nulls is None or not any(isinstance(test, Matters) for test in claim.tests):
         return part
-    nodes = {node for node, _ in request.writes}
-    draws = nulls.about(nodes) if all(node.of for node in nodes) else None
+    nodes = {node for node, _ in (*request.writes, *request.reads)}
+    draws = nulls.about(nodes) if any(node.of for node in nodes) else None
     return replace(part, null=nulls.of_patch(request), draws=draws)

@@ -16,7 +16,19 @@ from operator import or_
 from typing import ClassVar, Literal, cast
 
 from circuitdsl.circuit.changes import Both, EdgePatch, Intervention, Member, Patch, PathPatch, Replace
-from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Direction, Edge, Node, Position, Positions, Site
+from circuitdsl.circuit.nodes import (
+    EVERYWHERE,
+    LOGITS,
+    Ablation,
+    Direction,
+    Edge,
+    Node,
+    Position,
+    Positions,
+    Site,
+    is_inside,
+    is_number,
+)
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import (
     Kept,
@@ -122,8 +134,12 @@ class Request:
 
     @property
     def terms(self) -> tuple[TermRequest, ...]:
-        """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all."""
-        return tuple(term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch))
+        """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all.
+
+        Besides, what neurons and features write that something is sent to: of those that are still, it says nothing.
+        """
+        found = [term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch)]
+        return (*found, *(term for patch in self.patches for term in read_inside(patch)))
 
     @property
     def positions(self) -> Positions:
@@ -184,6 +200,11 @@ class _Patched(Request):
     scored = True
     together = (None,)
 
+    @property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        """What reads the terms that are sent, and where."""
+        return ()
+
     def kept(self, n_layers: int) -> Kept:
         return _kept_for_patched(self, n_layers)
 
@@ -211,10 +232,13 @@ class EdgeRequest(_Patched):
         """The terms that are replaced."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.edges))
 
+    @cached_property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        return tuple(dict.fromkeys((edge.receiver.node, edge.position) for edge in self.edges))
+
     @property
     def enters(self) -> Entries:
-        receivers = ((edge.receiver.node, edge.position) for edge in self.edges)
-        return tuple((inf if node == LOGITS else node.layer, position) for node, position in receivers)
+        return tuple((inf if node == LOGITS else node.layer, position) for node, position in self.reads)
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -251,6 +275,10 @@ class PathRequest(_Patched):
         """The terms that are replaced: those of the first senders."""
         return tuple(dict.fromkeys((edge.sender, edge.position) for edge in self.arrows[0]))
 
+    @cached_property
+    def reads(self) -> tuple[tuple[Node, Position], ...]:
+        return tuple(dict.fromkeys((edge.receiver.node, edge.position) for arrow in self.arrows for edge in arrow))
+
     @property
     def last(self) -> EdgeRequest:
         """The last arrow, behind which all is live."""
@@ -266,7 +294,7 @@ class PathRequest(_Patched):
 
     @property
     def terms(self) -> tuple[TermRequest, ...]:
-        return replaced(self)  # a change of a single one may be lost on the way
+        return (*replaced(self), *read_inside(self))  # a change of a single one may be lost on the way
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -358,6 +386,11 @@ def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
     return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
 
 
+def read_inside(patch: PatchRequest) -> tuple[TermRequest, ...]:
+    """What the neurons and features write that a patch sends something to."""
+    return tuple(TermRequest(node, position) for node, position in patch.reads if is_number(node))
+
+
 def patch_request(patch: Patch | Both) -> PatchRequest:
     """A patch of the spec as what is asked of the prompts."""
     if isinstance(patch, Both):
@@ -416,9 +449,14 @@ class ChangedRequest(Request):
     def uses_means(self) -> bool:
         return self.intervention.means
 
+    @property
+    def own_writers(self) -> tuple[Node, ...]:
+        return (*self.inner.own_writers, *sorted(self.intervention.nodes))
+
     def kept(self, n_layers: int) -> Kept:
         other = (replacing((term.node,), term.ablate) for term in self.terms)
-        return reduce(or_, other, self.inner.kept(n_layers))
+        parts = Kept(values(*filter(is_inside, self.intervention.nodes)))
+        return reduce(or_, other, self.inner.kept(n_layers) | parts)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -26,6 +26,7 @@ from circuitdsl.circuit.claims import Claim, Membership, membership
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Quantity, Within
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import EVERYWHERE, Ablation, Node, Site
+from circuitdsl.circuit.overlaps import divided_twice
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.circuit.vocabulary import ABLATIONS
 from circuitdsl.language import syntax as s
@@ -98,6 +99,8 @@ class WholeCircuit(Kind):
         return tuple((cls(name), (Within(figures.get(name, "effect"), None, None, ""),)) for name in cls.words)
 
     def lacks(self, whole: Membership) -> str:
+        if twice := divided_twice((*(site.node for site in whole.sites), *(edge.sender for edge in whole.edges))):
+            return f"the circuit holds {twice[0]} and {twice[1]}, which share what they write: it would count twice"
         if self.keep == "edges":
             return "" if whole.edges else "the circuit has no edge: no line claims one that is not negligible"
         return "" if whole.sites else "the circuit has no heads: no group is part of it, and no edge is claimed"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import EVERYWHERE, Node
+from circuitdsl.circuit.nodes import EVERYWHERE, Node, is_inside
 from circuitdsl.errors import UserError
 from circuitdsl.models.errors import BrokenWeights
 from circuitdsl.models.families import FAMILIES
@@ -43,12 +43,13 @@ def changes(intervention: Intervention) -> tuple[Change, ...]:
         NotWeights: it does something that weights cannot say.
     """
     name, found = intervention.name, list[Change]()
+    if part := next((node for node in sorted(intervention.nodes) if node.along or is_inside(node)), None):
+        of = "a direction" if part.along else "a neuron or a feature"
+        what = f"intervention {name} changes {part}: {of} is no weight of its node"
+        raise NotWeights(what, "edit takes scale, project out and replace of heads, components and MLPs")
     for verb in intervention.verbs:
         match verb:
             case Scale(nodes=nodes, factor=factor):
-                if part := next((node for node in nodes if node.along), None):
-                    what = f"intervention {name} changes {part}: a direction is no weight of its node"
-                    raise NotWeights(what, "edit takes scale, project out and replace of heads, components and MLPs")
                 found += [(node, factor) for node in nodes]
             case SetAttention():
                 raise NotWeights(

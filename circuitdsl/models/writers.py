@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitdsl.circuit.nodes import EMBED, ERROR, Along, Node
+from circuitdsl.circuit.nodes import EMBED, Along, Node, is_inside, is_number
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.features import of_mlp, term_of
 from circuitdsl.models.parts import Mlp, Transformer
@@ -130,16 +130,6 @@ def is_head_along(node: Node | None) -> bool:
 def layer_of(node: Node) -> Node:
     """What stands for all nodes of a kind in a layer: `Node("head", 3)` for the heads of layer 3."""
     return Node(node.kind, node.layer)
-
-
-def is_inside(node: Node) -> bool:
-    """Whether it is a neuron or a feature: a part that has a value of its own."""
-    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
-
-
-def is_number(node: Node) -> bool:
-    """Whether its value is one number: an activation."""
-    return is_inside(node) and node.index != ERROR
 
 
 def inside(nodes: Iterable[Node], whole: Node) -> tuple[Node, ...]:

@@ -94,7 +94,7 @@ def _named(request: Request) -> Iterator[Node]:
     """The nodes that a request reads or replaces."""
     yield from request.own_writers
     for patch in request.patches:
-        yield from (node for node, _ in patch.writes)
+        yield from (node for node, _ in (*patch.writes, *patch.reads))
 
 
 def portion(prompts: Prompts, requests: Sequence[Request], indices: Array) -> tuple[Array, Array, Tally]:

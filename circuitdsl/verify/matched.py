@@ -31,7 +31,8 @@ def matched(plan: ClaimPlan, prompts: Prompts, indices: np.ndarray) -> ClaimPlan
         request = part.request
 
         def alike(node: Node) -> Iterable[int]:
-            counts = [_fires_on(prompts, node, place, first) for other, place in request.writes if other == node]
+            places = [place for other, place in (*request.writes, *request.reads) if other == node]
+            counts = [_fires_on(prompts, node, place, first) for place in places]
             enough = np.all([each >= max(1, each[node.index]) for each in counts], axis=0)
             return [int(i) for i in np.flatnonzero(enough)]
 

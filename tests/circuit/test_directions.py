@@ -110,14 +110,17 @@ def test_other_files_are_refused_and_never_loaded(tmp_path: Path) -> None:
         (LINE + "heads part = 0.6[v] at END\n", "5:14 E067 unknown direction 'v'"),
         (LINE + "0.6 -> 1.1[u].q at END\n", "5:8 E070 1.1[u] is a part of what 1.1 writes: it reads nothing"),
         (LINE + "expect attention(0.6[u], END -> IO) >= 0%\n", "5:18 E076 0.6[u]: only whole heads attend and copy"),
-        (LINE + "expect knockout(0.6[u] 0.6[2]) : lowers\n", "5:17 E051 0.6[2] and 0.6[u] overlap"),
+        (
+            LINE + "expect knockout(0.6[u] 0.6[2]) : lowers\n",
+            "5:17 E051 0.6[2] and 0.6[u] cannot be patched together",
+        ),
         (LINE + "expect knockout(0.6 0.6[u]) : lowers\n", "5:17 E051 0.6[u] is part of 0.6, which is named too"),
-        (LINE + "(resid2[u] 0.6) -> logits at END : lowers\n", "5:1 E051 resid2[u] and 0.6 cannot be sent together"),
+        (LINE + "(resid2[u] 0.6) -> logits at END : lowers\n", "5:1 E051 0.6 and resid2[u] cannot be patched together"),
         (LINE + "expect knockout(resid2[3] at END) : lowers\n", "5:17 E061 resid2 has no parts with numbers"),
         (LINE + "channel 0.6[u] -> 1.1.q : composition rank <= 3\n", "5:9 E110 a channel joins heads only, not 0.6[u]"),
         (
             LINE + "when 0.6[u] at END is knocked out\n  expect attribution(0.6) falls\n",
-            "6:10 E087 0.6[u] and 0.6 cannot be patched together",
+            "6:10 E087 what 0.6 writes is not read while 0.6[u] is replaced",
         ),
         (
             LINE + 'intervention cut "…"\n  project out 0.6[u]\n  replace 0.6 with zero\n  expect accuracy falls\n',

@@ -133,21 +133,21 @@ def test_a_circuit_of_edges_needs_edges(resolved: Resolve) -> None:
     [
         "nodes g = m2[u] resid3[u] 0.3[u] at END",
         "m2[u] -> logits at END : lowers",
-        "features g = t1[49] at END",
-        "t1[49] -> logits at END : lowers",
-        "nodes g = t1[error] resid2 at END",
+        "features g = r1[49] r1[error] at END",
+        "r1[49] -> logits at END : lowers",
+        "nodes g = r1[error] resid2 at END",
         "resid2 -> logits at END : lowers",
         "path resid2 -> 2.4.q at END -> logits : negligible",
     ],
 )
-def test_parts_along_directions_features_and_streams_are_no_members(lines: str, tmp_path: Path) -> None:
+def test_parts_along_directions_streams_and_their_features_are_no_members(lines: str, tmp_path: Path) -> None:
     """Naming one changes nothing of the circuit, nor whether MLPs are part of what is ablated."""
     save_file({"s": torch.ones(128)}, tmp_path / "u.safetensors")
     head = """circuit one
 model "pocket"
 task ioi
 direction u = file("u.safetensors")
-dictionary t1 = transcoder("pocket/transcoders/1")
+dictionary r1 = sae("pocket/saes/resid1")
 heads mover = 2.4 2.5 at END
 mover -> logits at END : lowers
 """

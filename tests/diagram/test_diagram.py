@@ -31,6 +31,7 @@ from circuitdsl.diagram.svg import layers
 from circuitdsl.errors import UserError
 from circuitdsl.measurements.edge import EdgeEffect
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, ModelInfo, Report, SpecInfo
+from tests.drawing import examples
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's dot is not installed")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -689,7 +690,7 @@ def crowded(edges: int, between: str) -> Circuit:
     return circuit([] if between == "heads" else some, drawn)
 
 
-@pytest.mark.parametrize("edges", [10, 100, 400])
+@pytest.mark.parametrize("edges", examples([10, 100, 200], [10, 100, 400]))
 @pytest.mark.parametrize("between", ["heads", "groups", "one", "two"])
 def test_nothing_overlaps_however_many_edges(between: str, edges: int) -> None:
     spec = crowded(edges, between)

@@ -115,7 +115,7 @@ def test_the_strongest_links_of_a_graph_are_claims_that_verify_weighs(
     assert "features of the graph are in no claim" in said
     report = Session(cache=False).verify(target, prompts=24)
     verdicts = {claim.text.split(" : ")[0]: claim.verdict for claim in report.claims}
-    assert verdicts["expect knockout(embed at S2)"] == "holds"
+    assert {verdicts[f"expect knockout(embed at {name})"] for name in ("IO", "S1", "S2")} == {"holds"}
     assert verdicts["t2[129] -> logits at END"] != "holds", "on one prompt it is said to work against the answer"
     assert "error" not in verdicts.values()
 
@@ -124,7 +124,7 @@ def test_a_link_between_features_is_an_edge(tmp_path: Path) -> None:
     target = tmp_path / "draft.circ"
     assert imported(target, str(IOI), "--dictionary", "pocket/transcoders", *TASK, "--top", "120") == 0
     lines = [" ".join(line.split()) for line in target.read_text().splitlines()]
-    assert "t1[49] -> t3[142] at END : lowers" in lines
+    assert "t1[49] -> t3[142] at END : lowers" in lines and load(target).ok
     assert len(lines) == len(set(lines) | {""}) + lines.count("") - 1
 
 
@@ -218,4 +218,5 @@ def test_graphs_and_dictionaries_of_something_else_are_refused(tmp_path: Path, r
     assert "features of such graphs are an MLP's" in refused(path, "--dictionary", "pocket/saes/resid2", *TASK)
     assert "has no position X" in refused(path, *told, "--position", "X=1")
     assert "has tokens 0 to 1" in refused(path, *told, "--position", "S2=9")
+    assert "rank is better when lower" in refused(path, *told, "--metric", "rank", "--position", "S2=1")
     assert "is not written NAME=TOKEN" in refused(path, *told, "--position", "S2")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from hypothesis import strategies as st
 
-from circuitdsl.circuit.changes import overlapping
 from circuitdsl.circuit.directions import unit_of
 from circuitdsl.circuit.nodes import ALONG, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.overlaps import clash
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.models.parts import Transformer
 from tests.engine.reference import nodes
@@ -89,4 +89,4 @@ def experiments(model: Transformer) -> st.SearchStrategy[Experiment]:
             direction=st.sampled_from(("noise", "denoise")),
             sent=st.just("mean"),
         ),
-    ).filter(lambda e: not overlapping({edge.sender for edge in e.edges}, {site.node for site in e.sites}))
+    ).filter(lambda e: not clash(e.edges, {site.node for site in e.sites}))

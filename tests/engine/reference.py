@@ -137,9 +137,10 @@ def _patched(
 
 
 def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d"]:
-    """What a node writes, or what a part of one does: a component along its singular direction, as norms read it.
+    """What a node writes, or what a part of one does: of a component, the part of `z` that goes along its direction.
 
-    Of a residual stream it is the sum of all terms in it.
+    A head's components add up to its term: `b_V` is inside its `z`, and `b_O` in none of them. Of a residual stream it
+    is the sum of all terms in it.
     """
     if node.along:
         unit = torch.tensor(struct.unpack(f"<{node.along.width}f", node.along.unit))
@@ -151,14 +152,13 @@ def share(model: Transformer, terms: RunTerms, node: Node) -> Float[Tensor, "T d
     block = model.blocks[node.layer]
     attn, rows = block.attn, slice(node.head * block.attn.d_head, (node.head + 1) * block.attn.d_head)
     group = slice(node.head // attn.group * attn.d_head, (node.head // attn.group + 1) * attn.d_head)
-    W_OV = (attn.v.weight[group] * block.attn_norm.gain).T.double() @ attn.o.weight[:, rows].T.double()
-    if attn.post is not None:
-        W_OV = W_OV * attn.post.gain.double()
+    W_V = (attn.v.weight[group] * block.attn_norm.gain).T.double()
+    W_O = seen = attn.o.weight[:, rows].T.double() * (1 if attn.post is None else attn.post.gain.double())
     term = terms[node.whole].double()
-    if block.attn_norm.kind == "layer":  # a constant over all dimensions is read by nobody
-        W_OV, term = (x - x.mean(-1, keepdim=True) for x in (W_OV, term))
-    v = torch.linalg.svd(W_OV).Vh[node.index]
-    return torch.outer(term @ v, v).to(terms[node.whole].dtype)
+    if block.attn_norm.kind == "layer":  # norms do not see a constant over all dimensions, but a stream holds it
+        seen, term = (x - x.mean(-1, keepdim=True) for x in (W_O, term))
+    v = torch.linalg.svd(W_V @ seen).Vh[node.index]
+    return torch.outer(term @ v, v @ torch.linalg.pinv(seen) @ W_O).to(terms[node.whole].dtype)
 
 
 def neuron(model: Transformer, node: Node, read: Read) -> Float[Tensor, "T d"]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.dictionaries import read_dictionaries, read_dictionary
+from circuitdsl.dictionaries.coder import Coder
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError, Hook
-from circuitdsl.engine.dictionaries import Seen, explained, firing, seen_on
+from circuitdsl.engine.dictionaries import Seen, best_reading, firing, seen_on
 from circuitdsl.engine.hooks import Reading, at_hook, kept_at
 from circuitdsl.engine.runs import one_run
 from circuitdsl.models.load import load_model
@@ -58,6 +59,10 @@ def pairs() -> tuple[PromptPair, ...]:
     made = [PromptPair((*a,), (*b,), (1,), (2,), {"END": (6,), "TWO": (1, 2)}, "s") for a, b in rows]
     short = replace(made[0], clean_tokens=made[0].clean_tokens[:5], corrupt_tokens=made[0].corrupt_tokens[:5])
     return (*made, replace(short, positions={"END": (4,)}))
+
+
+def explained(seen: Seen, pairs: tuple[PromptPair, ...]) -> float:
+    return firing(seen, pairs, [Position("END")]).explained
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
@@ -104,6 +109,30 @@ def test_centring_is_settled_by_what_is_explained(
     said = {"model_from_pretrained_kwargs": {"center_writing_weights": False}, "hook_name": hook}
     (seen,) = seen_on(shifted, [written(tmp_path, doubled(d, centre), **said)], pairs)
     assert seen.reading == Reading()
+
+
+@pytest.mark.parametrize("architecture", ["standard", "gated", "topk"])
+def test_what_it_explains_is_found_with_some_features_in_memory_at_a_time(
+    tmp_path: Path,
+    model: Transformer,
+    pairs: tuple[PromptPair, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+) -> None:
+    d, many = model.d_model, 22
+    tensors = {"W_enc": drawn(d, many, seed=1), "W_dec": drawn(many, d, seed=2) / 9, "b_dec": drawn(d, seed=3)}
+    biases = ("b_gate", "b_mag", "r_mag") if architecture == "gated" else ("b_enc",)
+    tensors |= {name: drawn(many, seed=4 + i) for i, name in enumerate(biases)}
+    norm = {"normalize_activations": "layer_norm", "k": 5, "hook_name": "blocks.1.hook_resid_pre"}
+    found = written(tmp_path, tensors, architecture=architecture, **norm)
+    way, share = best_reading(model, found, pairs)
+    (seen,) = seen_on(model, [found], pairs)
+    assert seen.reading == way and share == pytest.approx(explained(seen, pairs), abs=1e-4)
+    held = list[int]()
+    monkeypatch.setattr(Coder, "encode", lambda coder, x, own=Coder.encode: held.append(len(coder.d)) or own(coder, x))
+    monkeypatch.setattr("circuitdsl.engine.dictionaries.PART", 5)
+    assert best_reading(model, found, pairs)[1] == pytest.approx(share, abs=1e-5)
+    assert set(held) == ({many} if architecture == "topk" else {5, 2}), "a top-k depends on all of them"
 
 
 @pytest.mark.parametrize("gained", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitdsl.circuit.changes import Intervention, Replace, Scale, Verb
 from circuitdsl.circuit.features import feature
-from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, QKV, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.intervene import intervene
 from circuitdsl.engine.path_patching import effects
+from circuitdsl.engine.runs import mean_terms
 from circuitdsl.engine.tally import Tally
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
@@ -109,6 +113,39 @@ def test_everything_sent_to_a_feature_is_its_value_on_the_corrupt_prompts(
         torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_all_features_of_a_stream_together_receive_for_everything_after_it(
+    family: str, random_model: Callable, tmp_path: Path
+) -> None:
+    """Two features for each dimension leave nothing of a stream: what is sent to all of them is sent to all readers."""
+    model = random_model(family)
+    one, layers = torch.eye(model.d_model), model.n_layers
+    both = torch.cat((one, -one))
+    tensors = {"W_enc": both.T, "W_dec": both, "b_enc": torch.zeros(len(both)), "b_dec": torch.zeros(len(one))}
+    high = layers - 1
+    every = {}
+    for layer in (high, layers):
+        hook = f"blocks.{layer - 1}.hook_resid_post"
+        found = written(tmp_path / str(layer), tensors, hook, hook)
+        every[layer] = [feature(f"r{layer}", found, i) for i in range(len(both))]
+    case = with_features(model, [node for nodes in every.values() for node in nodes])
+    readers = [Input(Node("head", high, head), port) for head in range(model.n_heads) for port in QKV]
+    readers += [Input(Node("mlp", high), "in"), Input(LOGITS, "in")]
+    for sender in (Node("head", 0, 1), Node("mlp", 0), Node("mlp", high - 1)):
+        if sender.stage(model.parallel) < Node("resid", high).stage(model.parallel):
+            features = frozenset(into(sender, node, END) for node in every[high])
+            plain = frozenset(Edge(sender, reader, END) for reader in readers)
+            first, second = logits(case, Experiment(features), Experiment(plain))
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+        last = frozenset(into(sender, node, END) for node in every[layers])
+        pair = (last, frozenset([into(sender, LOGITS)]))
+        for how in ({}, {"via_mlps": True}, {"direction": "denoise"}):
+            first, second = logits(case, *(Experiment(edges, **how) for edges in pair))  # type: ignore[arg-type]
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+        moved = (first - logits(case, Experiment(direction="denoise"))[0]).abs().max()
+        assert moved > 1e-3 or sender.kind == "mlp", "beside its heads, the first MLP reads the same at END"
+
+
 def test_how_a_receiver_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:
     model = random_model("llama")
     for hook in ("blocks.1.hook_resid_pre", "blocks.1.hook_mlp_out"):
@@ -184,6 +221,40 @@ def test_into_a_feature_costs_what_it_does_into_a_neuron(twins: tuple[Case, list
         on_path = counted([Node("mlp", 1)], at, (True,))
         assert counted(features[:5], at, (True,)) == counted(neurons[:1], at, (True,)) == on_path
         assert on_path[1] > 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_changed_features_are_knocked_out(family: str, random_model: Callable, tmp_path: Path) -> None:
+    """Scaled by 0 or replaced, alone and in groups; scaled twice; what they write is known afterwards."""
+    model = random_model(family)
+    nodes = [*three(model, tmp_path), Node("mlp", 1 if model.n_layers == 3 else 2, index=3)]
+    nodes = [node for node in nodes if not node.of.startswith("s")]
+    case = with_features(model, nodes)
+    stratum = torch.tensor([0, 1, 0])
+    means = mean_terms(model, case.corrupt, stratum, 2, nodes)
+    case = replace(case, runs=case.runs.with_means(means, stratum))
+
+    def changed(*verbs: Verb) -> torch.Tensor:
+        found = intervene(case.runs, Intervention("test", "", verbs), case.positions)
+        return model.logits(found.cache.end)
+
+    for group in [*([node] for node in nodes), nodes[:3], [nodes[0], nodes[7], nodes[-1]]]:
+        out, every = tuple(Site(node, EVERYWHERE) for node in group), tuple(group)
+        sites = tuple(Site(node, at) for node in group for at in (A, END))
+        wanted = logits(
+            case,
+            Experiment(sites=frozenset(out), ablate="zero"),
+            *(Experiment(sites=frozenset(sites), ablate=how) for how in ("corrupt", "mean")),
+        )
+        found = [changed(Scale(every, 0.0)), *(changed(Replace(sites, how)) for how in ("corrupt", "mean"))]
+        torch.testing.assert_close(torch.stack(found), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(changed(Scale(every, 0.0), Scale(every, 3.0)), wanted[0], atol=1e-4, rtol=1e-4)
+        back = changed(Scale(every, 4.0), Scale(every, 0.25))
+        torch.testing.assert_close(back, model.logits(case.runs.clean.end), atol=1e-3, rtol=1e-3)
+    # a stream's features are encoded before anything of it is changed: the others stay
+    own = intervene(case.runs, Intervention("test", "", (Scale(tuple(nodes[6:8]), 3.0),)), case.positions)
+    for i, factor in ((6, 3.0), (7, 3.0), (8, 1.0)):
+        torch.testing.assert_close(own.cache.value(nodes[i]), factor * case.runs.clean.value(nodes[i]))
 
 
 @pytest.mark.parametrize(

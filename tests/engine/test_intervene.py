@@ -199,7 +199,8 @@ def test_targets_that_are_not_seen_get_nothing() -> None:
     ("verb", "why"),
     [
         (Scale((Node("head", 9, 0),), 0.0), "no 9.0"),
-        (Scale((Node("mlp", 0, index=3),), 0.0), "components of heads"),
+        (Scale((Node("mlp", 0, index=3),), 0.0), "does not hold the activation of m0"),
+        (Replace((Site(Node("head", 0, 0, 1), A),), "zero"), "not replaced"),
         (Scale((Node("head", 0, 0, 99),), 0.0), "no 0.0"),
         (Scale((Node("embed"),), 0.0), "heads and MLPs"),
         (SetAttention((Node("mlp", 0),), (END,), (A,), 1.0), "only heads attend"),

@@ -36,6 +36,7 @@ SUBSPACES = {
     "suppressed": CODE,
     "answer": CODE,
     "junk": CODE,
+    "told": CODE,
 }
 
 
@@ -56,6 +57,8 @@ class Weights:
         self.one = self.space["constant"] / CONSTANT
         fixed = self.space["constant"] @ self.space["constant"].T
         self.q, self.k, self.v = (scale * (noise - fixed @ noise) for scale, noise in self._reads(0.6, 0.6, 0.3))
+        #: of MLPs that do something, what their first neurons read [d, n], from where on, and what they write [n, d]
+        self.mlps: dict[int, tuple[Tensor, float, Tensor]] = {}
 
     def _reads(self, *scales: float) -> list[tuple[float, Tensor]]:
         return [(scale, self.normal(LAYERS, HEADS, D_MODEL, D_HEAD)) for scale in scales]
@@ -202,6 +205,17 @@ def build_decoy(w: Weights) -> None:
     mover(w, "3.0", 0.0)
 
 
+def build_lookup(w: Weights) -> None:
+    """Movers that write the name where an MLP reads it: one neuron for each name, which writes the answer."""
+    duplicate_token(w, "0.2")
+    inhibition(w, "1.1", 0.7)
+    inhibition(w, "1.5", 0.4)
+    mover(w, "2.3", 0.8, into="told")
+    mover(w, "2.4", 0.4, into="told")
+    names = w.codes[list(NAMES)]
+    w.mlps[3] = 1.5 * w.space["told"] @ names.T, 0.45, 1.5 * names @ w.space["answer"].T
+
+
 MODELS = {
     "induction": build_induction,
     "chain": build_chain,
@@ -210,7 +224,7 @@ MODELS = {
     "decoy": build_decoy,
 }
 #: models for single questions, of which the tables of claims say nothing
-OTHERS = {"quiet backup": build_quiet_backup, "cancelling": build_cancelling}
+OTHERS = {"quiet backup": build_quiet_backup, "cancelling": build_cancelling, "lookup": build_lookup}
 
 
 def save_hand_set(kind: str, path: Path, seed: int = 0) -> Path:
@@ -233,6 +247,7 @@ def _save(w: Weights, path: Path) -> Path:
         bos_token_id=BOS,
         eos_token_id=BOS,
         tie_word_embeddings=False,
+        activation_function="relu" if w.mlps else "gelu_new",
     )
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
@@ -247,6 +262,11 @@ def _save(w: Weights, path: Path) -> Path:
             block.attn.c_attn.weight.copy_(torch.cat(reads, 1))
             block.attn.c_proj.weight.copy_(w.o[layer].flatten(0, 1))
             block.mlp.c_proj.weight.mul_(0.3)
+            if layer in w.mlps:
+                read, above, writes = w.mlps[layer]
+                n = len(writes)
+                block.mlp.c_fc.weight[:, :n], block.mlp.c_fc.bias[:n] = read, -above
+                block.mlp.c_proj.weight[:n] = writes
     model.save_pretrained(path)
     return path
 

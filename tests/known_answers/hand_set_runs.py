@@ -35,9 +35,9 @@ def sample_bench(
     return scored_prompts(whole.model, sampled(whole.data, indices, seed), metric or Metric())
 
 
-def verified(text: str, where: Prompts, options: Options | None = None) -> Report:
-    """The report on a spec with one task named `known`."""
-    found = loads(text)
+def verified(text: str, where: Prompts, options: Options | None = None, folder: Path | None = None) -> Report:
+    """The report on a spec with one task named `known`, which may lie in a folder with dictionaries."""
+    found = loads(text, "<text>" if folder is None else folder / "known.circ")
     if not found.ok:
         raise ValueError("\n".join(f"{d.span.line}: {d.message}" for d in found.diagnostics) + "\n" + text)
     (circuit,) = found.circuits

@@ -38,7 +38,7 @@ def test_small_models_load(model) -> None:
 
 
 @given(specs())
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(8, 50))
 def test_specs_are_grammatical(file) -> None:
     from circuitdsl.language.parse import parse
 

@@ -10,9 +10,8 @@ from circuitdsl.cli import run
 
 SPEC = """circuit t "a test"
 model "pocket"
-task ioi(corrupt = {corrupt}, prompts = 64, seed = 3)
+task ioi(corrupt = {corrupt}, prompts = 32, seed = 3)
 heads suppressor = 0.3 0.5 0.6 at END
-embed -> suppressor.v at S2
 0.6 -> logits at END
 0.6 -> logits at END : lowers
 """
@@ -35,20 +34,20 @@ def test_other_corruptions_are_noted_beside_what_matters(verified) -> None:
     _, plain = verified("abc")
     status, report = verified("abc", "--other-corruptions")
     assert [c["verdict"] for c in report["claims"]] == [c["verdict"] for c in plain["claims"]]
-    first, second, third = report["claims"]
-    assert all(sum("corruptions: " in n and "flip" in n for n in c["notes"]) == 1 for c in (first, second))
-    assert not any("flip" in note for note in third["notes"])  # does not say that it matters
+    matters, lowers = report["claims"]
+    assert sum("corruptions: " in note and "flip" in note for note in matters["notes"]) == 1
+    assert not any("flip" in note for note in lowers["notes"])  # does not say that it matters
     assert report["summary"] == plain["summary"]
     assert status in (0, 1)
 
 
 def test_a_prompt_file_has_no_other_corruption_and_says_so(verified, tmp_path) -> None:
-    assert run(["tasks", "sample", "ioi", "-n", "64", "--model", "pocket", "-o", str(tmp_path / "mine.jsonl")]) == 0
-    task = 'abc, prompts = 64, seed = 3)\ntask mine = file("mine.jsonl"'
+    assert run(["tasks", "sample", "ioi", "-n", "32", "--model", "pocket", "-o", str(tmp_path / "mine.jsonl")]) == 0
+    task = 'abc, prompts = 32, seed = 3)\ntask mine = file("mine.jsonl"'
     _, report = verified(task, "--other-corruptions")
     of_file = [claim for claim in report["claims"] if claim["task"] == "mine"]
     note = "no other corruption: a prompt has one partner in its file"
-    assert [note in claim["notes"] for claim in of_file] == [True, True, False]
+    assert [note in claim["notes"] for claim in of_file] == [True, False]
     assert not any(note in claim["notes"] for claim in report["claims"] if claim["task"] == "ioi")
 
 

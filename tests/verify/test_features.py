@@ -16,7 +16,7 @@ from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.features import reopen
 from circuitdsl.circuit.nodes import Site
 from circuitdsl.circuit.shapes import ModelShape
-from circuitdsl.dictionaries import known
+from circuitdsl.dictionaries import known, read_dictionary
 from circuitdsl.dictionaries.record import DictionaryError
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.interop.names import hook_graph
@@ -79,6 +79,75 @@ def test_all_features_are_the_stream_and_none_of_them_is_more(tmp_path: Path) ->
     assert verdicts(tmp_path, *lines) == ["holds", "fails", "holds", "fails", "holds", "holds", "fails"]
 
 
+def test_all_features_of_what_the_final_norm_reads_receive_as_the_logits_do(tmp_path: Path) -> None:
+    """They explain all of it, so that what is sent to them all is sent to the logits; to few of them, it is less."""
+    every = " ".join(f"r[{i}]" for i in range(2 * D))
+    true = (
+        "m3 -> logits at END : lowers",
+        "path m3 -> every at END -> logits : lowers",
+        "path 2.4 -> m3 at END -> every at END -> logits : effect in [-50%, 50%]",
+        "m3 -> few at END : effect in [-2%, 2%]",
+        "when m3 -> every at END is patched",
+        "  expect logit_diff falls",
+        "intervention half",
+        "  scale every by 0.5",
+        "  expect logit_diff in [-30, 30]",
+        "intervention gone",
+        "  replace every with corrupt",
+        "  expect logit_diff <= 3",
+    )
+    false = (
+        "path m3 -> every at END -> logits : raises",
+        "path m3 -> every at END -> logits : negligible",
+        "path m3 -> every at END -> logits : stronger than m3 -> logits at END",
+        "path m3 -> few at END -> logits : effect <= -5%",
+        "m3 -> few at END : effect <= -5%",
+        "m3 -> few at END : raises",
+        "0.0 -> few at END : matters",
+        "intervention nothing",
+        "  scale few by 1.001",
+        "  expect logit_diff falls by >= 1",
+    )
+    lines = (
+        f'dictionary r = sae("{doubled(tmp_path / "both")}")',
+        f"features every = {every} at END",
+        "features few = r[3] r[5] at END",
+    )
+    spec = tmp_path / "known.circ"
+    spec.write_text(HEAD + "\n".join((*lines, *true, *false)) + "\n")
+    with Session(cache=False) as session:
+        claims = {claim.text: claim for claim in session.verify(spec).claims}  # type: ignore[union-attr]
+    found = [claim.verdict for claim in claims.values()]
+    assert (set(found[:7]), set(found[7:]) & {"holds"}) == ({"holds"}, set()), list(zip(claims, found, strict=True))
+    first, second, *_ = [each.measured.value for each in claims.values()]
+    assert first == pytest.approx(second, abs=1e-5) and first < -0.1
+
+
+def test_the_dictionary_of_a_receiver_is_read_as_it_was_trained(pocket: Transformer, tmp_path: Path) -> None:
+    """The same transcoder, of what stands before the norm's gain: the same effect, on an edge and on a path."""
+    shipped, norm = read_dictionary("pocket/transcoders/1"), pocket.blocks[1].mlp_norm
+    tensors = {name: held.read() for name, held in shipped.tensors.items()}
+    W_enc = tensors["W_enc"].T
+    tensors |= {"W_enc": norm.gain[:, None] * W_enc, "b_enc": tensors["b_enc"] + norm.bias @ W_enc}
+    hooks = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
+    config = {"architecture": "jumprelu_transcoder", "d_in": D, "d_out": D, "d_sae": shipped.d_sae}
+    folder = tmp_path / "before"
+    folder.mkdir()
+    save_file({name: each.contiguous() for name, each in tensors.items()}, folder / "sae_weights.safetensors")
+    metadata = {"sae_lens_version": "6.51.1", **hooks}
+    (folder / "cfg.json").write_text(json.dumps({**config, "apply_b_dec_to_input": False, "metadata": metadata}))
+    spec, values = tmp_path / "known.circ", []
+    for name, line in (("t1", 'transcoder("pocket/transcoders/1")'), ("g", 'transcoder("before")')):
+        lines = (f"0.6 -> {name}[49] at END : effect <= 5%", f"path 0.6 -> {name}[49] at END -> logits : effect <= 5%")
+        for claim in lines:  # alone: no other claim names the dictionary
+            spec.write_text(f"{HEAD}dictionary {name} = {line}\n{claim}\n")
+            with Session(cache=False) as session:
+                (found,) = session.verify(spec).claims  # type: ignore[union-attr]
+            values.append(found.measured.value)
+    assert values[:2] == pytest.approx(values[2:], abs=1e-5)
+    assert abs(values[0]) > 1e-3
+
+
 def test_what_the_features_do_not_explain_is_in_the_error(tmp_path: Path) -> None:
     every = " ".join(f"r[{i}]" for i in range(2 * D))
     lines = (
@@ -119,11 +188,28 @@ def test_under_a_condition_features_are_those_of_the_patched_run(tmp_path: Path)
     assert verdict in ("holds", "fails")  # it is measured; what is left of the gap depends on the model
 
 
-def test_features_are_no_members_of_the_circuit() -> None:
-    (circuit,) = loads(f"{SHIPPED}features some = t1[49] at END\nsome -> logits at END : lowers\n").circuits
+def test_features_of_an_mlp_are_members_of_the_circuit_as_neurons_are() -> None:
+    lines = (
+        'dictionary r1 = sae("pocket/saes/resid1")',
+        "features some = t1[49] r1[444] at END",
+        "features out = t1[44] at END  outside",
+        "some -> logits at END : lowers",
+        "out -> logits at END : lowers",
+        "expect faithfulness >= 10%",
+    )
+    (circuit,) = loads(SHIPPED + "\n".join(lines) + "\n").circuits
     found = membership(circuit)
-    assert not found.sites and not found.edges and not found.mlps
-    assert "t1[49]" in circuit.graph.nodes
+    assert [str(site.node) for site in found.sites] == ["t1[49]"] and found.mlps
+    assert {str(edge.sender) for edge in found.edges} == {"t1[49]"}
+    assert "r1[444]" in circuit.graph.nodes
+
+
+def test_a_circuit_that_divides_an_mlp_in_two_ways_is_refused() -> None:
+    lines = ("nodes some = t1[49] m1[3] at END", "expect faithfulness >= 10%")
+    text = SHIPPED + lines[0].replace("t1[49] ", "") + "\nfeatures other = t1[49] at END\n" + lines[1] + "\n"
+    assert [d.message for d in loads(text).diagnostics if d.severity == "error"] == [
+        "the circuit holds m1[3] and t1[49], which share what they write: it would count twice"
+    ]
 
 
 def test_the_same_file_is_one_dictionary_and_another_is_another(tmp_path: Path) -> None:

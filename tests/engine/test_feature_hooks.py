@@ -1,0 +1,110 @@
+"""Edges into features, paths through them and interventions equal hooks on the models of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from circuitdsl.circuit.changes import Intervention, Scale
+from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position
+from circuitdsl.engine.experiment import Experiment
+from circuitdsl.engine.intervene import intervene
+from tests.drawing import examples
+from tests.engine.brute_hooks import Hooked, Plain, along, patched
+from tests.engine.small_models import Case
+from tests.engine.test_features import can_run, drawn, logits, random, three, with_features
+
+CLOSE = 2e-4
+few = settings(drawn, max_examples=examples(4, 60))
+END = Position("END")
+
+
+def hooked(case: Case, family: str, nodes: list[Node]) -> Hooked:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(case.model.name, attn_implementation="eager").eval()
+    places = {"t": (0, "read"), "s": (1, "wrote"), "r": (2, "stream")}
+    known = {}
+    for node in nodes:
+        seed, place = places[node.of[0]]
+        known[node] = Plain(node.whole, place, random(case.model.d_model, 5, seed))
+    return Hooked(model, family, known)
+
+
+def inputs(case: Case, nodes: list[Node]) -> list[Input]:
+    """Every feature, many times as likely as the queries of heads and the logits."""
+    alone = [Input(node, "in") for node in nodes if node.index != ERROR]
+    heads = [Input(Node("head", layer, 1), "q") for layer in range(1, case.model.n_layers)]
+    return [*alone, *alone, *heads, Input(LOGITS, "in")]
+
+
+@st.composite
+def edge(draw: st.DrawFn, case: Case, nodes: list[Node], sender: Node | None = None) -> Edge:
+    model = case.model
+    plain = [EMBED, *(Node("head", layer, h) for layer in range(model.n_layers) for h in range(2))]
+    plain += [Node("mlp", layer) for layer in range(model.n_layers)]
+    sender = sender or draw(st.sampled_from([*plain, *nodes]))
+    later = [each for each in inputs(case, nodes) if each.node.stage(model.parallel) > sender.stage(model.parallel)]
+    assume(later)
+    receiver = draw(st.sampled_from(later))
+    place = END if receiver.node == LOGITS else draw(st.sampled_from((EVERYWHERE, Position("A"), Position("B"), END)))
+    return Edge(sender, receiver, place)
+
+
+def rows(case: Case, one: Callable[[Tensor, Tensor, dict[Position, set[int]]], Tensor]) -> list[Tensor]:
+    """What is computed of each prompt, given where its positions are."""
+    found = []
+    for i, (clean, corrupt) in enumerate(zip(case.clean, case.corrupt, strict=True)):
+        at = {name: {int(t) for t in index[i] if t >= 0} for name, index in case.positions.items()}
+        found.append(one(clean, corrupt, at | {EVERYWHERE: set(range(len(clean)))}))
+    return found
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
+def test_features_under_hooks(family: str, random_model: Callable, tmp_path: Path) -> None:
+    model = random_model(family)
+    nodes = three(model, tmp_path)
+    case = with_features(model, nodes)
+    slow = hooked(case, family, nodes)
+
+    def close(fast: Tensor, wanted: list[Tensor], what: object) -> None:
+        for own, row in zip(fast, wanted, strict=True):
+            assert (own - row).abs().max() < CLOSE, str(what)
+
+    @few
+    @given(st.lists(edge(case, nodes), min_size=1, max_size=4, unique=True))
+    def edges_together(some: list[Edge]) -> None:
+        one = Experiment(frozenset(some))
+        assume(can_run(model, one) and not any(a.sender == b.sender.whole != b.sender for a in some for b in some))
+        (fast,) = logits(case, one)
+        close(fast, rows(case, lambda clean, corrupt, at: patched(slow, clean, corrupt, some, at)), one)
+
+    @few
+    @given(st.data())
+    def paths(data: st.DataObject) -> None:
+        arrows = [frozenset([data.draw(edge(case, nodes))])]
+        while next(iter(arrows[-1])).receiver.node != LOGITS and len(arrows) < 4:
+            (last,) = arrows[-1]
+            arrows.append(frozenset([data.draw(edge(case, nodes, last.receiver.node))]))
+        one = Experiment(arrows[-1], before=tuple(arrows[:-1]))
+        assume(len(arrows) > 1 and can_run(model, one))
+        (fast,) = logits(case, one)
+        close(fast, rows(case, lambda clean, corrupt, at: along(slow, clean, corrupt, arrows, at)), one)
+
+    @few
+    @given(st.dictionaries(st.sampled_from(nodes), st.sampled_from((0.0, 0.5, -2.0)), min_size=1, max_size=4))
+    def scaled(by: dict[Node, float]) -> None:
+        verbs = tuple(Scale((node,), factor) for node, factor in by.items())
+        found = intervene(case.runs, Intervention("test", "", verbs), case.positions)
+        wanted = rows(case, lambda clean, corrupt, at: slow.run(clean, scales=by))
+        close(model.logits(found.cache.end), wanted, by)
+
+    close(model.logits(case.runs.clean.end), rows(case, lambda clean, corrupt, at: slow.run(clean)), "nothing")
+    edges_together()
+    paths()
+    scaled()
