@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,20 @@ def check(pocket):
         return verify(circuit, pocket, prompts_by_task(circuit, pocket), Options(**options))
 
     return run
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: (status, standard output, standard error)."""
+    from circuitdsl import cli
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = cli.run(arguments)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    return call

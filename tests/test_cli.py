@@ -8,26 +8,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from circuitdsl import cli
 from tests.schema import schema
 
 GOOD = 'circuit t\nmodel "pocket"\ntask ioi(prompts = 64)\nexpect accuracy >= 90%\n'
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line in this process: (status, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = cli.run(arguments)
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from circuitdsl import cli
 from circuitdsl.models.load import POCKET
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command line in this process: (status, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = cli.run(["channels", *arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return call
+def run(run):
+    """Run the verb: (status, standard output, standard error)."""
+    return partial(run, "channels")
 
 
 def rows(out: str) -> list[list[str]]:

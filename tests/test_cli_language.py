@@ -21,20 +21,6 @@ WRONG = "circuit a\nheads Mover = 9.9\n"
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process: (status, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = cli.run(arguments)
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return (status, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def ugly(tmp_path: Path) -> Path:
     path = tmp_path / "a.circ"
     path.write_text(UGLY)

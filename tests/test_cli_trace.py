@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from circuitdsl import cli
 from circuitdsl.api import load, loads
 from circuitdsl.circuit.nodes import Node, Position
 from circuitdsl.circuit.traced import Place
@@ -88,19 +88,9 @@ def test_tokens_have_their_own_names_first(pairs) -> None:
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the verb in this process: (status, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = cli.run(["trace", *arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return call
+def run(run):
+    """Run the verb: (status, standard output, standard error)."""
+    return partial(run, "trace")
 
 
 def test_a_trace_is_told_and_drawn(run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def register(verbs: Verbs) -> None:
     score.add_argument("-o", "--output", help="draw all curves into this file: .svg or .png; .json: the numbers")
     add_session(score, "pocket unless named")
 
-    read = verbs.verb(_import, "import", "write a spec of the best edges of a scored list, or of an attribution graph")
+    read = verbs.verb(_import, "import", "write a spec of scored edges, or of an attribution graph")
     read.add_argument(
         "file", metavar="FILE", help="JSON of `discover --scores`, EAP-IG or MIB; of circuit-tracer or Neuronpedia"
     )

@@ -196,15 +196,14 @@ def block(rect: Rect, radius: float, pen: Pen, node: str = "") -> str:
     )
 
 
-def six_sided(rect: Rect, pen: Pen, node: str = "") -> str:
+def six_sided(rect: Rect, pen: Pen, node: str) -> str:
     """A hexagon with points on the left and on the right; `node` as in `block`."""
-    about = f' class="chip" data-node={attribute(node)}' if node else ""
     left, right, middle = rect.x + rect.height / 3.5, rect.right - rect.height / 3.5, rect.centre[1]
     upper = (left, rect.y), (right, rect.y), (rect.right, middle)
     corners = " ".join(
         f"{x:.1f},{y:.1f}" for x, y in (*upper, (right, rect.bottom), (left, rect.bottom), (rect.x, middle))
     )
-    return f'<polygon{about} points="{corners}"{pen} stroke-linejoin="round"/>'
+    return f'<polygon class="chip" data-node={attribute(node)} points="{corners}"{pen} stroke-linejoin="round"/>'
 
 
 def dot(x: float, y: float, radius: float, colour: str) -> str:

@@ -6,10 +6,9 @@ that holds the model makes the same ones for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import uuid4
 
 from circuitdsl.circuit.claims import Circuit, TaskUse
@@ -58,17 +57,6 @@ class Short:
 
     why: str
     hint: str = ""
-
-
-class Away(Protocol):
-    """Has calls answered by processes that hold the model."""
-
-    def __call__(self, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
-        """The answers as they come: the number of the call, and what its function gives, or that memory ran out.
-
-        Raises:
-            UserError: what a function raises, or that nobody can answer.
-        """
 
 
 def answered(function: str, of: Any, *given: Any) -> Any:

@@ -29,14 +29,11 @@ class Hover(NamedTuple):
     span: Span
 
 
-def hover(
-    document: Document, row: int, column: int, known: Sequence[LastVerdict] = (), now: float | None = None
-) -> Hover | None:
+def hover(document: Document, row: int, column: int, known: Sequence[LastVerdict] = ()) -> Hover | None:
     """What is known of the word at a place, and of the claim in which it stands; None between statements.
 
     Args:
         known: the last verdicts on the spec's claims.
-        now: the time, in seconds since 1970.
     """
     line = document.line_at(row)
     if line is None:
@@ -46,7 +43,7 @@ def hover(
         return None
     piece = touched[-1]
     name = name_at(document, row, column)
-    said = [*_of_piece(document, line.statement, piece, row, name), *of_row(document, row, known, now)]
+    said = [*_of_piece(document, line.statement, piece, row, name), *of_row(document, row, known)]
     return Hover("\n\n---\n\n".join(said), piece.span) if said else None
 
 

@@ -35,7 +35,7 @@ class Lens(NamedTuple):
     claims: list[int] | None
 
 
-def hints(document: Document, known: Sequence[LastVerdict], now: float | None = None) -> list[Hint]:
+def hints(document: Document, known: Sequence[LastVerdict]) -> list[Hint]:
     """At the end of each claim that was verified before, its worst verdict with the figure."""
     found = []
     for circuit, claim, verdicts in _claims(document, known):
@@ -46,7 +46,7 @@ def hints(document: Document, known: Sequence[LastVerdict], now: float | None = 
         where = f" on {worst.task}" if len(verdicts) > 1 and worst.task else ""
         stale = _STALE if _is_stale(circuit, claim, worst) else ""
         text = f"{stale}{SIGNS[_outcome(claim, worst)]} {figure}{where}".rstrip()
-        found.append(Hint(row, text, "\n\n".join(_in_full(circuit, claim, verdicts, now))))
+        found.append(Hint(row, text, "\n\n".join(_in_full(circuit, claim, verdicts))))
     return found
 
 
@@ -70,11 +70,11 @@ def claim_at(document: Document, row: int) -> int | None:
     return line.statement.span.line if line and line.statement.span.line in lines else None
 
 
-def of_row(document: Document, row: int, known: Sequence[LastVerdict], now: float | None = None) -> list[str]:
+def of_row(document: Document, row: int, known: Sequence[LastVerdict]) -> list[str]:
     """What was found last of the claim in a row, a paragraph for each task; nothing where there is none."""
     start = claim_at(document, row)
     pairs = ((circuit, claim) for circuit in document.circuits for claim in circuit.claims if claim.line == start)
-    return [said for one in pairs for said in _in_full(*one, of_claim(known, *one), now)]
+    return [said for one in pairs for said in _in_full(*one, of_claim(known, *one))]
 
 
 def _claims(
@@ -86,14 +86,14 @@ def _claims(
                 yield circuit, claim, verdicts
 
 
-def _in_full(circuit: Circuit, claim: Claim, verdicts: Iterable[LastVerdict], now: float | None) -> Iterator[str]:
+def _in_full(circuit: Circuit, claim: Claim, verdicts: Iterable[LastVerdict]) -> Iterator[str]:
     for one in verdicts:
         on = f" on {one.task}" if one.task else ""
         figure = " ".join(part for part in (one.figure, one.interval, f"n {one.n}" if one.n else "") if part)
         said = f"**{spoken(_outcome(claim, one))}**{on}{f': {figure}' if figure else ''}"
         stale = "; what is measured has changed since" if _is_stale(circuit, claim, one) else ""
         why = "" if claim.expected_to_fail is None else f"\n\nexpected to fail: {claim.expected_to_fail}"
-        yield f"{said}\n\n{one.reason}{why}\n\n{age(one.when, now)}, {one.model}{stale}"
+        yield f"{said}\n\n{one.reason}{why}\n\n{_age(one.when)}, {one.model}{stale}"
 
 
 def _outcome(claim: Claim, last: LastVerdict) -> Outcome:
@@ -105,9 +105,9 @@ def _is_stale(circuit: Circuit, claim: Claim, verdict: LastVerdict) -> bool:
     return asked(circuit, claim) != verdict.asked
 
 
-def age(when: float, now: float | None = None) -> str:
+def _age(when: float) -> str:
     """How long ago something was: `3 minutes ago`."""
-    seconds = max((time.time() if now is None else now) - when, 0)
+    seconds = max(time.time() - when, 0)
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             count = int(seconds // size)

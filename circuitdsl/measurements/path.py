@@ -15,7 +15,7 @@ from circuitdsl.language import syntax as s
 from circuitdsl.measurements.kind import Kind
 from circuitdsl.measurements.nulls import Nulls
 from circuitdsl.measurements.plan import ClaimPlan, Part, patched
-from circuitdsl.measurements.requests import PathRequest, path_request
+from circuitdsl.measurements.requests import path_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,10 @@ class PathEffect(Kind):
         return self.patch.edge_sets
 
     def part(self, claim: Claim, nulls: Nulls) -> Part:
-        return _part("", path_request(arrow.members for arrow in self.patch.arrows), claim, nulls)
+        return patched("", path_request(arrow.members for arrow in self.patch.arrows), claim, nulls)
 
     def plan(self, claim: Claim, task: str, nulls: Nulls) -> ClaimPlan:
         if not claim.each:
             return ClaimPlan(claim, task, (self.part(claim, nulls),))
         single = tuple((chain, path_request([link] for link in chain.links)) for chain in self.patch.chains())
-        return ClaimPlan(claim, task, tuple(_part(str(c), request, claim, nulls) for c, request in single), single)
-
-
-def _part(label: str, request: PathRequest, claim: Claim, nulls: Nulls) -> Part:
-    return patched(label, request, claim, nulls)
+        return ClaimPlan(claim, task, tuple(patched(str(c), request, claim, nulls) for c, request in single), single)

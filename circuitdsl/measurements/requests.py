@@ -27,6 +27,7 @@ from circuitdsl.circuit.nodes import (
     Positions,
     Site,
     is_inside,
+    is_number,
 )
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
 from circuitdsl.measurements.kept import (
@@ -133,8 +134,12 @@ class Request:
 
     @property
     def terms(self) -> tuple[TermRequest, ...]:
-        """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all."""
-        return tuple(term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch))
+        """The terms that it replaces besides others; a patch of a single one changes that, or nothing at all.
+
+        Besides, what neurons and features write that something is sent to: of those that are still, it says nothing.
+        """
+        found = [term for patch in self.patches if len(patch.writes) > 1 for term in replaced(patch)]
+        return (*found, *(term for patch in self.patches for term in read_inside(patch)))
 
     @property
     def positions(self) -> Positions:
@@ -289,7 +294,7 @@ class PathRequest(_Patched):
 
     @property
     def terms(self) -> tuple[TermRequest, ...]:
-        return replaced(self)  # a change of a single one may be lost on the way
+        return (*replaced(self), *read_inside(self))  # a change of a single one may be lost on the way
 
     @property
     def patches(self) -> tuple[PatchRequest, ...]:
@@ -379,6 +384,11 @@ PatchRequest = EdgeRequest | PathRequest | NodeRequest
 
 def replaced(patch: PatchRequest) -> tuple[TermRequest, ...]:
     return tuple(TermRequest(node, position, patch.ablate) for node, position in patch.writes)
+
+
+def read_inside(patch: PatchRequest) -> tuple[TermRequest, ...]:
+    """What the neurons and features write that a patch sends something to."""
+    return tuple(TermRequest(node, position) for node, position in patch.reads if is_number(node))
 
 
 def patch_request(patch: Patch | Both) -> PatchRequest:

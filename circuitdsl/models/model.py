@@ -46,7 +46,9 @@ class Model:
         whole: reads them as the library loads the model, which then is in memory once; None where `read` does as well.
         shapes: gives its parts without weights, where these are known without loading it.
         machine: what computes its numbers, where that is another process (`cache.machine_of`).
-        away: asks the processes that hold the model, where this one does not (`engine.away`).
+        away: asks the processes that hold the model, where this one does not (`engine.away`): gives answers as they
+            come, each the number of a call and what its function gives, or that memory ran out. It raises what a
+            function raises, and `UserError` where nobody can answer.
     """
 
     name: str

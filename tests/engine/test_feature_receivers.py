@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, Verb
 from circuitdsl.circuit.features import feature
-from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, QKV, Edge, Input, Node, Position, Site
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.intervene import intervene
 from circuitdsl.engine.path_patching import effects
@@ -111,6 +111,39 @@ def test_everything_sent_to_a_feature_is_its_value_on_the_corrupt_prompts(
         knocked_out = Experiment(sites=frozenset([Site(node, EVERYWHERE)]))
         first, second = logits(case, sent, knocked_out)
         torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_all_features_of_a_stream_together_receive_for_everything_after_it(
+    family: str, random_model: Callable, tmp_path: Path
+) -> None:
+    """Two features for each dimension leave nothing of a stream: what is sent to all of them is sent to all readers."""
+    model = random_model(family)
+    one, layers = torch.eye(model.d_model), model.n_layers
+    both = torch.cat((one, -one))
+    tensors = {"W_enc": both.T, "W_dec": both, "b_enc": torch.zeros(len(both)), "b_dec": torch.zeros(len(one))}
+    high = layers - 1
+    every = {}
+    for layer in (high, layers):
+        hook = f"blocks.{layer - 1}.hook_resid_post"
+        found = written(tmp_path / str(layer), tensors, hook, hook)
+        every[layer] = [feature(f"r{layer}", found, i) for i in range(len(both))]
+    case = with_features(model, [node for nodes in every.values() for node in nodes])
+    readers = [Input(Node("head", high, head), port) for head in range(model.n_heads) for port in QKV]
+    readers += [Input(Node("mlp", high), "in"), Input(LOGITS, "in")]
+    for sender in (Node("head", 0, 1), Node("mlp", 0), Node("mlp", high - 1)):
+        if sender.stage(model.parallel) < Node("resid", high).stage(model.parallel):
+            features = frozenset(into(sender, node, END) for node in every[high])
+            plain = frozenset(Edge(sender, reader, END) for reader in readers)
+            first, second = logits(case, Experiment(features), Experiment(plain))
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+        last = frozenset(into(sender, node, END) for node in every[layers])
+        pair = (last, frozenset([into(sender, LOGITS)]))
+        for how in ({}, {"via_mlps": True}, {"direction": "denoise"}):
+            first, second = logits(case, *(Experiment(edges, **how) for edges in pair))  # type: ignore[arg-type]
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+        moved = (first - logits(case, Experiment(direction="denoise"))[0]).abs().max()
+        assert moved > 1e-3 or sender.kind == "mlp", "beside its heads, the first MLP reads the same at END"
 
 
 def test_how_a_receiver_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:

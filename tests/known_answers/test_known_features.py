@@ -165,7 +165,12 @@ def test_features_as_readers(lookup: Features) -> None:
         "path mover -> decoys at END -> answers at END -> logits : lowers",
         "path suppressed -> mover.v at END -> told at END -> answers at END -> logits : lowers",
     )
-    for lines, verdict in ((true, "holds"), (false, "fails")):
+    still = (
+        f"mover -> r3[{DEAD}] at END : negligible",
+        f"mover -> (r3[12] r3[{DEAD}]) at END : effect in [-5%, 5%]",
+        f"path mover -> r3[{DEAD}] at END -> answers at END -> logits : negligible",
+    )
+    for lines, verdict in ((true, "holds"), (false, "fails"), (still, "error")):
         found = on(lookup, *lines).claims
         assert {claim.text: claim.verdict for claim in found} == dict.fromkeys(lines, verdict), [
             (claim.text, claim.reason) for claim in found if claim.verdict != verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -418,13 +419,14 @@ def test_verdicts_stand_at_their_claims() -> None:
     document = read("x.circ", BASE + "task flip = ioi(corrupt = flip)\nexpect accuracy >= 5%\n")
     (circuit,) = document.circuits
     (claim,) = circuit.claims
-    found, of = ("ioi", "holds", "99 %", "[98, 100]", 256, "because"), ("pocket", asked(circuit, claim), 100.0)
+    found = ("ioi", "holds", "99 %", "[98, 100]", 256, "because")
+    of = ("pocket", asked(circuit, claim), time.time() - 7205)
     good = LastVerdict(*key_of("a", claim), *found, *of)
     bad = replace(good, task="flip", verdict="fails", figure="3 %", interval="")
     assert [(hint.row, hint.text) for hint in hints(document, [good])] == [(6, "✓ 99 % [98, 100]")]
     assert [hint.text for hint in hints(document, [good, bad])] == ["✗ 3 % on flip"]
     assert [hint.text for hint in hints(document, [replace(good, asked="other")])] == ["~✓ 99 % [98, 100]"]
-    shown = hover(document, 6, 1, [good, bad], now=100.0 + 7200)
+    shown = hover(document, 6, 1, [good, bad])
     assert shown is not None and "**fails** on flip: 3 %" in shown.text and "changed" not in shown.text
     assert "**holds** on ioi: 99 % [98, 100] n 256\n\nbecause\n\n2 hours ago, pocket" in shown.text
     shown = hover(document, 6, 1, [replace(good, asked="other")])

@@ -19,7 +19,6 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from circuitdsl import cli
 from circuitdsl.report.formats import FORMATS, View
 from circuitdsl.report.markdown import ROWS, cell, code
 from circuitdsl.report.report import (
@@ -287,17 +286,12 @@ def test_markdown_begins_with_what_changed_against_the_base() -> None:
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
+def run(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, found in (("base", Reports([report(claim(4, "holds"))])), ("new", REPORTS)):
         Path(f"{name}.json").write_text(as_text(found))
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = cli.run(arguments)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return call
+    return run
 
 
 def test_view_writes_several_files(run) -> None:

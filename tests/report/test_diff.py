@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from circuitdsl import cli
 from circuitdsl.report.diff import compare, has_moved, show_diff
 from circuitdsl.report.report import ClaimResult, Measured, ModelInfo, Report, Reports, SpecInfo, as_text, read_reports
 
@@ -53,13 +52,8 @@ def past(*claims: ClaimResult, model: str = "", weights: str = "") -> list[Repor
 
 
 @pytest.fixture
-def run(pocket, capsys):  # the model first: a library keeps the standard error it is loaded under
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = cli.run(arguments)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return call
+def run(pocket, run):  # the model first: a library keeps the standard error it is loaded under
+    return run
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def measured(circuit, pocket):
         "task ioi(prompts = 40)\nheads a = 0.6 0.3 at END\nexpect faithfulness >= 0%\nexpect sufficiency >= 0%",
         "task ioi(prompts = 40)\npath 0.6 -> m1 at END -> 2.5.q at END\npath each 0.6 -> 2.5.q at END -> m3 at END",
         "task ioi(prompts = 40)\nheads a = 1.3 at PLACE\nexpect knockout(a) : matters",
+        'task ioi(prompts = 40)\ndictionary t = transcoder("pocket/transcoders/1")'
+        '\ndictionary r = sae("pocket/saes/resid3")'
+        "\n0.6 -> t[49] at S2 : lowers\n0.6 -> (t[49] t[44]) at S2\n1.2 -> m2[3] at *\nm1 -> r[136] at END : lowers"
+        "\npath 0.6 -> (t[49] t[44]) at END -> r[136] at END -> logits\n(0.6 0.7) -> (m1[3] 2.5.q) at END via mlps",
     ],
 )
 def test_counts_are_what_is_run(pocket, shape, text: str) -> None:
