@@ -6,20 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from circuitdsl import cli
 from circuitdsl.circuit.features import feature
-from circuitdsl.circuit.nodes import LOGITS, Position, Site
+from circuitdsl.circuit.nodes import Position, Site
 from circuitdsl.discover.asked import prompts_of
 from circuitdsl.discover.feature_search import attributions, features_named, groups_of
 from circuitdsl.discover.search import effects
-from circuitdsl.engine.passes import Edits
 from circuitdsl.engine.prompts import Prompts
-from circuitdsl.engine.runs import one_run
-from circuitdsl.engine.stream_gradients import StreamGradients
-from circuitdsl.measurements.kept import Kept
 from circuitdsl.measurements.requests import NodeRequest
 from circuitdsl.verify.session import Session
 
@@ -30,38 +24,6 @@ END, S2 = Position("END"), Position("S2")
 def prompts() -> Prompts:
     with Session("pocket", cache=False) as session:
         return prompts_of(session, "ioi(corrupt = abc)", "logit_diff", 32, 0)
-
-
-class Moved(Edits):
-    """Something is added to the residual stream that enters a layer, at one token."""
-
-    def __init__(self, layer: int, token: int, by: Tensor) -> None:
-        self.layer, self.token, self.by = layer, token, by
-
-    def stream(self, layer: int, resid: Tensor, rows: object) -> Tensor:
-        if layer != self.layer:
-            return resid
-        moved = resid.clone()
-        moved[:, self.token] += self.by
-        return moved
-
-
-@pytest.mark.parametrize("layer", [0, 2, 4])
-def test_a_gradient_is_how_fast_the_metric_of_a_run_grows(prompts: Prompts, layer: int) -> None:
-    runs = StreamGradients(prompts, np.arange(6), layers=(layer, 1))
-    draw = torch.Generator().manual_seed(layer)
-    for places, gradients in runs.found():
-        pairs = [prompts.pairs[i] for i in places]
-        tokens = torch.tensor([list(pair.clean_tokens) for pair in pairs])
-        token = tokens.shape[1] - 1
-        by = torch.randn(prompts.model.d_model, generator=draw) / 400
-        kept = Kept(frozenset([LOGITS]))
-        plus, minus = (
-            runs.score(one_run(prompts.model, tokens, Moved(layer, token, sign * by), kept).end[:, None], places)
-            for sign in (1, -1)
-        )
-        wanted = (plus - minus) / 2
-        assert torch.allclose(gradients[layer][:, token] @ by, wanted, rtol=0.02, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "place", "least"), [("t1", END, 0.9), ("r1", END, 0.9), ("r3", END, 0.5)])
