@@ -101,7 +101,7 @@ class Ranking:
 
     def _area(self, scores: Float[Array, " edges"]) -> float:
         """CPR on the prompts of the search."""
-        circuits = (self.graph.connected(self.graph.highest(scores, int(share * len(scores)))) for share in SHARES[:-1])
+        circuits = (self.graph.highest(scores, int(share * len(scores))) for share in SHARES[:-1])
         return _area([*map(self.runs.faithfulness, circuits), 1.0])
 
 

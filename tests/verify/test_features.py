@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -321,3 +322,25 @@ def test_another_process_opens_the_dictionaries_of_a_circuit(tmp_path: Path, mon
     (tmp_path / "both" / "cfg.json").write_text((tmp_path / "both" / "cfg.json").read_text() + "\n")
     with pytest.raises(DictionaryError, match="is another dictionary"):
         reopen(sent)
+
+
+def test_a_changed_dictionary_gives_no_old_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where its file has another content and the same size and time, either."""
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    spec, weights = tmp_path / "known.circ", tmp_path / "both" / "sae_weights.safetensors"
+    name = doubled(tmp_path / "both")
+    spec.write_text(f'{HEAD}dictionary r = sae("{name}")\nexpect activation(r[0]) in [-100, 100]\n')
+
+    def figure() -> float:
+        with Session() as session:
+            (claim,) = session.verify(spec).claims  # type: ignore[union-attr]
+        return claim.measured.value  # type: ignore[union-attr, no-any-return]
+
+    first, before = figure(), weights.stat()
+    assert figure() == first
+    doubled(tmp_path / "other", 0.9)
+    weights.write_bytes((tmp_path / "other" / weights.name).read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    assert figure() == pytest.approx(0.9 * first, rel=1e-4)
+    assert first > 0
