@@ -391,6 +391,7 @@ def steady(model: Transformer, circuit: Needed, sent: list[Sending]) -> Stabilit
         return stability(few, Where((END,)), circuit, sent, 0.02, 1, lambda _: True)
 
 
+@pytest.mark.long
 def test_what_a_circuit_cannot_do_without_is_found_again(steady: Stability) -> None:
     assert steady.resamples == 1 and steady.tries == 1
     assert all(steady.again.of_node(Node("head", 0, h), [END]) == 1 for h in (3, 5, 6))
@@ -399,13 +400,16 @@ def test_what_a_circuit_cannot_do_without_is_found_again(steady: Stability) -> N
     assert steady.others == ()  # nothing else reads the names
 
 
-def test_a_copy_of_a_circuit_is_another_circuit(bench: Prompts, circuit: Needed) -> None:
-    """Where every search succeeds, each circuit that it finds is counted once."""
+def test_a_copy_of_a_circuit_is_another_circuit(bench: Prompts, circuit: Needed, sent: list[Sending]) -> None:
+    """Where every search succeeds, each circuit that it finds is counted once, and all of it is found again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("circuitdsl.discover.stability.needed", lambda *_: Needed(circuit.sites, 1.0, True))
-        found = stability(bench, Where((END,)), circuit, [], 0.02, 0, lambda _: True)
+        found = stability(bench, Where((END,)), circuit, sent, 0.02, 1, lambda _: True)
     assert found.others == (len(circuit.sites),) and found.tries == 5
     assert "1 other circuit as faithful, with under half of its edges, was found" in " ".join(said_of(found))
+    assert all(found.again.of_node(site.node, [site.position]) == 1 for site in circuit.sites)
+    assert found.again.of_edges([Edge(Node("head", 0, 6), Input(LOGITS, "in"), END)]) == 1
+    assert found.again.of_node(Node("head", 3, 3), [END]) is None
 
 
 def test_stopped_resamples_are_not_counted(bench: Prompts, circuit: Needed) -> None:
@@ -494,6 +498,7 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     assert (len(searched), len(checked)) == (32, 32) and not searched & checked
     assert all(prompts in (searched, checked) for prompts in asked)
     (use,) = spec.circuits[0].tasks
+    assert use.file == "../p.jsonl"  # as it is called from where the draft lies
     data = make_data(spec.circuits[0], use, load_model("pocket", "cpu"))
     assert {pair.measured for pair in data.pairs} == checked  # the draft asks for those that were held back
     said = "found on 32 of the 64 prompts of its file, and checked on 32 others"
@@ -515,6 +520,7 @@ def of_forty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spec, list
         return place, drafted_from_file(place, 40, seen, patch), seen
 
 
+@pytest.mark.long
 def test_too_few_prompts_are_not_split_and_the_draft_says_so(of_forty) -> None:
     _, spec, seen = of_forty
     assert len({frozenset(pair.measured for pair in pairs) for pairs in seen}) == 1
@@ -530,13 +536,8 @@ def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
     searched, held, _ = split(whole, prompts=20, most=30)
     assert held == 30
     assert len(searched.pairs) == 20
-
-
-def test_a_draft_names_its_prompt_file_from_where_it_lies(of_forty, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, spec, _ = of_forty
-    monkeypatch.chdir(place)
-    assert spec.circuits[0].tasks[0].file == "../p.jsonl"
-    assert spec.ok and len(prompts_of('task file("../p.jsonl")\nmodel "pocket"', "sub/d.circ")) == 40
+    few, none, notes = split(replace(whole, pairs=whole.pairs[:40]), prompts=96)
+    assert (len(few.pairs), none) == (40, 0) and "checked on the same: its file has 40, too few to split" in notes[0]
 
 
 def test_a_missing_prompt_file_is_said_before_the_model_is_loaded(
