@@ -68,7 +68,7 @@ def story_task(name: str, folder: Path) -> tuple[str, str]:
 def rows(model: str, name: str, scored: str, run: str, folder: Path, methods: Sequence[str]) -> Iterator[Row]:
     """Every method on one task."""
     with Session(model, cache=False) as session:
-        session.scores(scored, prompts=32, method="attribution")  # what is read once is read
+        session.scores(scored, prompts=SCORED[0], seed=SCORED[1], method="attribution")  # what is read once
         for method in methods:
             start = time.process_time()
             found = session.scores(scored, prompts=SCORED[0], seed=SCORED[1], method=method)

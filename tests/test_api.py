@@ -259,9 +259,10 @@ def page_cache(caches) -> str:
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
-def test_the_examples_of_the_page_run(code: str, page_cache: str, capsys, monkeypatch) -> None:
+def test_the_examples_of_the_page_run(code: str, page_cache: str, capsys, monkeypatch, tmp_path: Path) -> None:
     """One after the other, as a reader would: what one has measured, the next one finds."""
     monkeypatch.setenv("CIRCUITDSL_CACHE", page_cache)
+    monkeypatch.chdir(tmp_path)  # some write files
     if "to_frame" in code:
         pytest.importorskip("pandas")
     exec(compile(code, str(DOCS), "exec"), {})

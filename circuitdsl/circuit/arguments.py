@@ -107,7 +107,7 @@ def attention_arguments(
             message = "attention goes from position to position, written in capitals"
             scope.sink.error("E044", message, edge.span, meant=guess)
             return None
-    heads = heads_argument(scope, measurement, found, positions=True)
+    heads = heads_argument(scope, measurement, found, positions=True) if found.sets or found.arrows else None
     if found.arrows != 1:
         message = "attention goes from one position to another: attention(mover, END -> IO)"
         scope.sink.error("E084", message, measurement.span)

@@ -255,7 +255,7 @@ def _ends(edge: Edge) -> tuple[Site, ...]:
 
 def _is_member(node: Node) -> bool:
     """Whether a node is one of those that the model is made of, or a singular component, neuron or feature of one."""
-    return node.kind != "resid" and node.along is None
+    return node.kind in ("embed", "head", "mlp", "logits") and node.along is None
 
 
 def _writes(node: Node) -> bool:

@@ -24,6 +24,7 @@ from circuitdsl.circuit.nodes import (
     Position,
     Positions,
     is_number,
+    receives,
 )
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.circuit.scope import Members, Scope
@@ -186,8 +187,10 @@ def _inputs_exist(scope: Scope, ends: Ends) -> bool:
         have = "has" if len(without) == 1 else "have"
         message = f"{listing(without)} {have} no .{ends.port}: only heads have inputs .q, .k and .v"
         error("E071", message, edge.receiver.span)
-    elif part := next((node for node in ends.receivers if node.is_part and not is_number(node)), None):
+    elif part := next((node for node in ends.receivers if node.is_part and not receives(node)), None):
         message = f"{part} is a part of what {part.whole} writes: it reads nothing"
+        if is_number(part):
+            message = f"{part} is a feature of {part.whole}, to which nothing can be sent yet"
         if part.index == ERROR:
             message = f"{part} is what the features leave of the run as it is: it reads nothing"
         whole = {"head": "the whole head: ", "mlp": "the whole MLP: "}.get(part.kind)

@@ -19,7 +19,7 @@ KINDS = {"transcoder": True, "sae": False}
 
 
 def whole_of(found: Dictionary) -> Node:
-    """What the features of a dictionary are parts of: an MLP, or a residual stream.
+    """What the features of a dictionary are parts of: an MLP, the heads of a layer together, or a residual stream.
 
     Raises:
         DictionaryError: features at its place cannot be patched.
@@ -29,13 +29,19 @@ def whole_of(found: Dictionary) -> Node:
         raise DictionaryError(f"{found.name} is a cross-layer transcoder, whose features write into several MLPs")
     if hook.kind == "mlp_out" and reads.kind in ("mlp_in", "mlp_out") and reads.layer == hook.layer:
         return Node("mlp", hook.layer)
-    streams = {"resid_pre": hook.layer, "resid_post": hook.layer + 1}
-    if reads == hook and streams.get(hook.kind, 0) > 0:
-        return Node("resid", streams[hook.kind])
+    own = {
+        "resid_pre": Node("resid", hook.layer),
+        "resid_post": Node("resid", hook.layer + 1),
+        "resid_mid": Node("mid", hook.layer),
+        "attn_out": Node("attn", hook.layer),
+        "z": Node("attn", hook.layer),
+    }
+    if reads == hook and hook.kind in own and own[hook.kind] != Node("resid", 0):
+        return own[hook.kind]
     between = f"{reads} to {hook}" if found.is_transcoder else str(hook)
     raise DictionaryError(
         f"{found.name} sits at {between}, where features cannot be patched yet",
-        hint="nodes are features of hook_mlp_out, of what an MLP reads behind its norm, and of hook_resid_pre or _post",
+        hint="nodes are features of hook_mlp_out, hook_attn_out, attn.hook_z, the stream, and of what an MLP reads",
     )
 
 
@@ -104,6 +110,8 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
         return None
     model = scope.model
     width = model and (model.d_model or (model.d_head and model.n_heads * model.d_head))
+    at_z = found.writes[0].kind == "z"
+    width = model.d_head * model.n_heads if at_z and model and model.d_head else None if at_z else width
     if width and width != found.d_out:
         made = f" (made for {found.model})" if found.model else ""
         message = f"{found.name} has {found.d_out} numbers{made}, and {scope.model_name} has {width}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-NodeKind = Literal["embed", "head", "mlp", "resid", "logits"]
+NodeKind = Literal["embed", "head", "attn", "mid", "mlp", "resid", "logits"]
 Port = Literal["q", "k", "v", "in"]
 #: the inputs of a head
 QKV: tuple[Port, ...] = ("q", "k", "v")
@@ -48,6 +48,7 @@ class Node(NamedTuple):
     """A writer of one term of the residual stream, or `logits`, which only reads.
 
     `resid` is the stream as it enters a layer: the sum of all terms written before. The last one enters the final norm.
+    Of `attn`, what the heads of a layer write together, and of `mid`, the stream behind them, only features are named.
     `index` picks a singular component of a head's output, a neuron of an MLP or, of the dictionary that `of` names (see
     `dictionaries.known`), a feature of an MLP or a stream; `ERROR` is what its features leave. -1 means the whole node.
     `ALONG` means the part of the node's term along a direction.
@@ -69,7 +70,7 @@ class Node(NamedTuple):
     def __str__(self) -> str:
         if self.of:
             return f"{self.of.partition('#')[0]}[{'error' if self.index == ERROR else self.index}]"
-        name: str = self.kind
+        name: str = _SUMS[self.kind].format(self.layer) if self.kind in _SUMS else self.kind
         if self.kind in _PREFIX:
             name = f"{_PREFIX[self.kind]}{self.layer}{f'.{self.head}' if self.kind == 'head' else ''}"
         return f"{name}[{self.along.name if self.along else self.index}]" if self.is_part else name
@@ -97,6 +98,8 @@ class Node(NamedTuple):
         """
         if self.kind in ("head", "mlp"):
             return 2 * self.layer + (self.kind == "mlp" and not parallel)
+        if self.kind in _SUMS:
+            return 2 * self.layer + (0.25 if self.kind == "attn" else 0.5)
         if self.kind == "resid":
             return 2 * self.layer - 0.5
         return -1 if self.kind == "embed" else float("inf")
@@ -108,13 +111,16 @@ class Node(NamedTuple):
 
     def holds(self, other: Node) -> bool:
         """Whether it is a residual stream in which another node's term is: one that is written before its layer."""
-        whole = self.kind == "resid" and not self.is_part
-        return whole and self != other and other.kind != "logits" and other.known_after < self.layer
+        if self.is_part or self == other or other.kind == "logits" or self.kind not in ("resid", "mid"):
+            return False
+        return other.known_after < self.layer or (
+            self.kind == "mid" and other.layer == self.layer and other.kind not in ("mlp", "resid")
+        )
 
 
 def is_inside(node: Node) -> bool:
     """Whether it is a neuron or a feature: a part that has a value of its own."""
-    return node.kind in ("mlp", "resid") and node.is_part and node.along is None
+    return node.kind in ("attn", "mid", "mlp", "resid") and node.is_part and node.along is None
 
 
 def is_number(node: Node) -> bool:
@@ -122,9 +128,20 @@ def is_number(node: Node) -> bool:
     return is_inside(node) and node.index != ERROR
 
 
+def may_change(node: Node) -> bool:
+    """Whether interventions may change a part that has a value of its own."""
+    return is_inside(node) and node.kind in ("mlp", "resid")
+
+
+def receives(node: Node) -> bool:
+    """Whether something can be sent to a part of a node: to neurons, and to features behind a layer or of its MLP."""
+    return is_number(node) and may_change(node)
+
+
 #: the index of what the features of a dictionary leave
 ERROR = 2**30
 _PREFIX = {"head": "", "mlp": "m", "resid": "resid"}
+_SUMS = {"attn": "what the heads of layer {} write together", "mid": "the stream behind the heads of layer {}"}
 EMBED = Node("embed")
 LOGITS = Node("logits")
 

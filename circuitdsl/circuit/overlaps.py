@@ -59,6 +59,10 @@ def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
 def _divided(run: Together) -> Iterator[str]:
     if twice := divided_twice({*run.every, *run.readers}):
         yield _not_both(*twice, f"parts of {twice[0].whole}, which is divided in two ways")
+    for part in run.every:
+        heads = [node for node in run.every if part.kind == "attn" and (node.kind, node.layer) == ("head", part.layer)]
+        if heads:
+            yield _not_both(heads[0], part, f"parts of {part.whole}, which is divided in two ways")
 
 
 def _head_along(run: Together) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _past_features(run: Together) -> Iterator[str]:
     past = run.sites | {node for node in run.readers if node.stage() < last}
     past |= {node for node in run.senders if any(map(node.whole.holds, streams))}
     for node in sorted(past):
-        if node.of and node.kind == "resid":
+        if node.of and node.kind in ("resid", "mid"):
             yield f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured"
 
 

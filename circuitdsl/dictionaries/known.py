@@ -11,6 +11,8 @@ from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 
 #: between the name and the hash, and the characters of that
 _BETWEEN, _LONG = "#", 16
+#: prompts on which ways of reading a hook are compared
+FEW = 32
 _KNOWN: dict[str, Known] = {}
 
 

@@ -8,7 +8,9 @@ read when they are asked for, and of large ones only the rows that are.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,6 +38,12 @@ HOOKS: Mapping[HookKind, tuple[str, ...]] = {
 _NAMED = re.compile(r"blocks\.([0-9]{1,4})\.([a-z0-9_.]+)", re.ASCII)
 #: numbers of a dictionary's tensors at the most, by which a typing error is told from a dictionary
 LARGEST = 2**24
+
+
+#: nanoseconds after which another change of a file shows in its times
+_TELLS = 2 * 10**9
+#: the hashes of files that this process has read, with what changes when a file does
+_DIGESTS: dict[Path, tuple[tuple[int, ...] | None, bytes]] = {}
 
 
 class DictionaryError(UserError):
@@ -152,11 +160,7 @@ class Dictionary:
         """A hash of all files that it is read from, and of what was asked of them: what numbers are known by."""
         whole = hashlib.sha256(f"{self.reads} {self.writes} {self.encoding}".encode())
         for path in self.files:
-            try:
-                with opened(path) as stream:
-                    whole.update(hashlib.file_digest(stream, "sha256").digest())
-            except (Unreadable, OSError) as error:
-                raise DictionaryError(f"{path} cannot be read: {error}") from None
+            whole.update(_digest_of(path))
         return whole.hexdigest()
 
     @property
@@ -170,6 +174,23 @@ class Dictionary:
         """Raise `DictionaryError` where there is no such feature."""
         if not 0 <= index < self.d_sae:
             raise DictionaryError(f"{self.name} has features 0 to {self.d_sae - 1}, so there is no feature {index}")
+
+
+def _digest_of(path: Path) -> bytes:
+    """SHA-256 of a file, which is read again where it may have changed; raises `DictionaryError`."""
+    try:
+        seen = path.stat()
+        stamp = seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
+        known, digest = _DIGESTS.get(path.absolute(), (None, b""))
+        if known != stamp:
+            with opened(path) as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+            # a file that was changed just now may change again within one step of its time
+            settled = max(stamp[:2]) < time.time_ns() - _TELLS and os.stat(path).st_ctime_ns == seen.st_ctime_ns
+            _DIGESTS[path.absolute()] = stamp if settled else None, digest
+        return digest
+    except (Unreadable, OSError) as error:
+        raise DictionaryError(f"{path} cannot be read: {error}") from None
 
 
 def checked(found: Dictionary) -> Dictionary:

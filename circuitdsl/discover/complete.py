@@ -20,6 +20,8 @@ _WITHOUT = "expect incompleteness(ablate = mean)"
 _OPEN = (f"{_ALONE} >= -1000%", f"{_WITHOUT} <= 1000%")
 #: a circuit that does less of the behaviour alone is a fragment of what does it
 FRAGMENT = 0.5
+#: a bound on the incompleteness that is looser says nothing worth a line
+SAYS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ def completed(
     lines, alone, without = list[str](), there.get(_OPEN[0]), there.get(_OPEN[1])
     if (low := _limits(alone)[0]) > 0 and (bound := math.floor(100 * INSIDE * low)):
         lines.append(f"{_ALONE} >= {bound}%")
-    if math.isfinite(high := _limits(without)[1]):
-        lines.append(f"{_WITHOUT} <= {math.ceil(100 * high / INSIDE)}%")
+    if (high := _limits(without)[1] / INSIDE) <= SAYS:
+        lines.append(f"{_WITHOUT} <= {math.ceil(100 * high)}%")
     here = _figures(made, (*_OPEN, *lines), elsewhere)
     kept = tuple(line for line in lines if line in here and here[line].verdict == "holds")
     found, apart = (here[line].measured if line in here else None for line in _OPEN)

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from circuitdsl.api import as_task
 from circuitdsl.discover.asked import prompts_of
 from circuitdsl.discover.ranking import SHARES
+from circuitdsl.discover.stability import drawn
 from circuitdsl.engine.whole_runs import WholeRuns
 from circuitdsl.errors import UsageError
 from circuitdsl.interop.mib import Scored, read
 from circuitdsl.report.curves import Area, Curve, Curves, Step
-from circuitdsl.verdict.means import parts
 from circuitdsl.verify.session import Session
 
 Array = np.ndarray
@@ -74,14 +74,6 @@ def curves(
 
 def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:
     """The curves of some scores on some prompts."""
-    known: dict[bytes, Array] = {}
-
-    def of(kept: Bool[Array, " edges"]) -> Float[Array, " n"]:
-        key = np.packbits(kept).tobytes()
-        if key not in known:
-            known[key] = runs.scores(kept)
-        return known[key]
-
     weights = _resamples(runs.prompts.strata[runs.indices])
     clean, corrupt = (weights @ side[runs.indices] for side in (runs.prompts.clean, runs.prompts.corrupt))
 
@@ -89,7 +81,7 @@ def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:
         found, rows = list[Step](), []
         for share in SHARES:
             kept = scores.top(int(share * scores.items), absolute)
-            values = (weights @ of(kept) - corrupt) / (clean - corrupt)
+            values = (weights @ runs.scores(kept) - corrupt) / (clean - corrupt)
             found.append(Step(share, int(kept.sum()), _area(values)))
             rows.append(values)
         return tuple(found), np.asarray(rows)
@@ -101,11 +93,10 @@ def curve_of(runs: WholeRuns, scores: Scored, name: str = "") -> Curve:
 
 def _resamples(strata: Array) -> Float[Array, "resamples n"]:
     """The weights of the prompts: as they are in the first row, then in bootstrap resamples within strata."""
-    generator, found = np.random.default_rng(0), np.ones((1 + RESAMPLES, len(strata)))
-    for here in parts(strata):
-        found[1:, here] = generator.multinomial(len(here), np.full(len(here), 1 / len(here)), RESAMPLES)
-    weights: Array = found / len(strata)
-    return weights
+    n = len(strata)
+    often = (np.bincount(indices, minlength=n) for indices in drawn(strata, RESAMPLES))
+    found: Array = np.asarray([np.ones(n), *often]) / n
+    return found
 
 
 def _area(values: Float[Array, " resamples"]) -> Area:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Position, Site
 from circuitdsl.circuit.vocabulary import Metric
-from circuitdsl.discover.groups import Named, looked_at, looks_at, written
+from circuitdsl.discover.groups import ATTENDS, Named, attended, written
 from circuitdsl.discover.search import Sending, effects
 from circuitdsl.engine.prompts import Prompts, behaviour
-from circuitdsl.measurements.attention import Attention
 from circuitdsl.measurements.requests import NodeRequest
 from circuitdsl.verdict.estimates import share
 from circuitdsl.verdict.means import mean
 from circuitdsl.verdict.ratios import Ratio
-from circuitdsl.verify.measure import measure
 
 #: bounds are this share of the interval's limit nearer to zero
 INSIDE = 0.6
@@ -106,21 +105,17 @@ def _plainly(value: float) -> str:
     return f"{math.floor(value * 10) / 10:g}" if value < 10 else f"{math.floor(value):g}"
 
 
-def attention_of(prompts: Prompts, group: Named, where: Sequence[Position], many: int) -> Iterator[str]:
-    """Where a group of heads attends most from its position, if it gives that position enough of its attention."""
-    (here, *more), indices = group.group.positions, np.arange(min(many, len(prompts.pairs)))
-    if more or group.group.kind != "head":
+def attention_of(prompts: Prompts, group: Named, targets: Mapping[Site, Position], many: int) -> Iterator[str]:
+    """How much of its attention a group of heads gives to what most of them look at, if that is enough."""
+    here, *more = group.group.positions
+    seen = Counter(targets[site] for site in sorted(group.group.sites) if site in targets)
+    if more or not seen:
         return
-    targets = looked_at(where)
-    requests = {Attention(group.group.nodes, (here,), (target,)): target for target in targets}
-    series = measure(prompts, list(requests), indices)
-    lows: dict[Position, float] = {}
-    for request, target in requests.items():
-        one = series[request].only(series[request].present)
-        if len(one.indices) >= len(indices) / 2:
-            lows[target] = float(mean(one.values, ends=(0.0, 1.0)).interval(0.01)[0])
-    if found := looks_at(prompts, lows):
-        yield f"expect attention({group.name}, {here} -> {found}) >= {5 * math.floor(100 * 0.8 * lows[found] / 5)}%"
+    ((target, _),) = seen.most_common(1)
+    for values in attended(prompts, {group: (group.group.nodes, here)}, [target], many).get(group, {}).values():
+        low = float(mean(values, ends=(0.0, 1.0)).interval(0.01)[0])
+        if low >= ATTENDS:
+            yield f"expect attention({group.name}, {here} -> {target}) >= {5 * math.floor(100 * 0.8 * low / 5)}%"
 
 
 def knockouts_of(prompts: Prompts, groups: Sequence[Named], many: int) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import Position
+from circuitdsl.circuit.nodes import Position, Site
 from circuitdsl.discover.asked import refuse_undone
 from circuitdsl.discover.complete import completed
 from circuitdsl.discover.discovery import ENDED, Discovery, Found, said_of
@@ -95,7 +95,7 @@ class Drafting:
         if self.settings.features:
             made, more = self._with_features(made, self.settings.features, where)
             dropped += more
-        made = self._every_group_named(_limited(made, self.settings.claims))
+        made = _limited(self._every_group_named(made), self.settings.claims)
         steady, shares = None, dict[str, float]()
         if self.settings.resamples:
             steady, shares, comments = self._again(where, found, made)
@@ -131,7 +131,7 @@ class Drafting:
             self.prompts, self.indices, [each.group for each in groups], where.places, self.settings.threshold
         )
         sent = [one for one in worth_saying(sent) if not set(one.edges) <= self.given.edges]
-        made, dropped = self._draft(groups, sent, where.places), list[str]()
+        made, dropped = self._draft(groups, sent, targets), list[str]()
         while bad := self._not_holding(made):
             lost = {placed for group in groups if (claim := bad.get(group.claim)) for placed in _failing(group, claim)}
             if lost:
@@ -140,14 +140,14 @@ class Drafting:
             made = made.without(set(bad))
         return made, Found(circuit, tuple(sent), edges, where.places), tuple(dropped)
 
-    def _draft(self, groups: Sequence[Named], sent: Sequence[Sending], where: Sequence[Position]) -> Draft:
+    def _draft(self, groups: Sequence[Named], sent: Sequence[Sending], targets: Mapping[Site, Position]) -> Draft:
         settings, new = self.settings, [group for group in groups if not group.given]
         strengths: dict[str, float] = {}
         for one in sent:
             strengths.setdefault(claim_of(one, groups, settings.threshold) + self.given.on, abs(one.effect))
         expectations = (
             *(() if self.given.text else behaviour_of(self.prompts)),
-            *(line for group in new for line in attention_of(self.prompts, group, where, settings.prompts)),
+            *(line for group in new for line in attention_of(self.prompts, group, targets, settings.prompts)),
             *(group.claim for group in new if group.role),
         )
         return Draft(tuple(self.opening), tuple(groups), tuple(strengths), expectations, strengths)

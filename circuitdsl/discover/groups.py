@@ -1,10 +1,10 @@
 """The nodes of a circuit in groups that a person would have made, called after what they do.
 
 Heads of one role are together. Of the other nodes, those of one kind are that act at one place and look at the same
-one, or those that act at the same places, where that makes clearly fewer groups. A group is called like its role, or
-`yy_reader` where its heads attend to YY, `copier` where they attend to where they are, `carrier` where they act at
-several places, `writer` where they look at no place that the task names. MLPs are the `decider` at END, a `mixer`
-elsewhere. The place is added where two groups would have one name.
+one, or those that act at nearly the same places, where that makes clearly fewer groups. A group is called like its
+role, or `yy_reader` where its heads attend to YY, `copier` where they attend to where they are, `carrier` where they
+act at several places, `writer` where they look at no place that the task names. MLPs are the `decider` at END, a
+`mixer` elsewhere. The place is added where two groups would have one name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from circuitdsl.circuit.nodes import Node, NodeKind, Position, Site
 from circuitdsl.discover.places import END, tokens_of, word
@@ -24,12 +26,16 @@ from circuitdsl.language.parse import is_reserved
 from circuitdsl.measurements.attention import Attention
 from circuitdsl.verify.measure import measure
 
+Array = np.ndarray
+K = TypeVar("K")
 #: heads that give a position less of their attention are not said to attend to it
 ATTENDS = 0.3
 #: one that has this share of the most attention has nearly as much
 NEARLY = 0.9
 #: nodes at several places are together where that makes less than this share of the groups of single places
 FEWER = 0.85
+#: nodes at several places are together where they share this share of the places of either
+ALIKE = 0.6
 #: prompts that say what heads look at
 LOOKS = 32
 #: the keyword that defines a group of a kind
@@ -60,28 +66,40 @@ class Named:
         return f"expect role({self.name})"
 
 
-def looked_at(where: Sequence[Position]) -> list[Position]:
-    """The places that a person would say a head looks at: those that the task names, and the tokens beside them."""
-    return [place for place in where if place != END and abs(place.offset) <= 1]
-
-
 def looks(prompts: Prompts, sites: Collection[Site], where: Sequence[Position]) -> dict[Site, Position]:
-    """What heads attend to most, from where they act; not those that give no position enough of their attention."""
-    targets = looked_at(where)
-    requests = {
-        Attention((site.node,), (site.position,), (target,)): (site, target)
-        for site in sorted(sites)
-        if site.node.kind == "head"
-        for target in targets
+    """What heads attend to most, from where they act; not those that give no position enough of their attention.
+
+    Places that a person would say a head looks at are those that the task names, and the tokens beside them.
+    """
+    near = [place for place in where if place != END and abs(place.offset) <= 1]
+    heads = {site: ((site.node,), site.position) for site in sorted(sites) if site.node.kind == "head"}
+    means = {
+        site: {target: float(values.mean()) for target, values in here.items()}
+        for site, here in attended(prompts, heads, near, LOOKS).items()
     }
-    series = measure(prompts, list(requests), np.arange(min(LOOKS, len(prompts.pairs))))
-    values: dict[Site, dict[Position, float]] = {}
-    for request, (site, target) in requests.items():
+    return {site: target for site, here in means.items() if (target := looks_at(prompts, here)) is not None}
+
+
+def attended(
+    prompts: Prompts, heads: Mapping[K, tuple[tuple[Node, ...], Position]], where: Sequence[Position], many: int
+) -> dict[K, dict[Position, Float[Array, " n"]]]:
+    """How much of their attention some heads give from a place to each other one that half of the prompts have.
+
+    Args:
+        many: prompts to look at, at most.
+    """
+    requests = {
+        Attention(nodes, (place,), (target,)): (key, target)
+        for key, (nodes, place) in heads.items()
+        for target in where
+    }
+    series = measure(prompts, list(requests), np.arange(min(many, len(prompts.pairs))))
+    found: dict[K, dict[Position, Float[Array, " n"]]] = {}
+    for request, (key, target) in requests.items():
         one = series[request].only(series[request].present)
         if len(one.values) >= len(series[request].indices) / 2:
-            values.setdefault(site, {})[target] = float(one.values.mean())
-    found = ((site, looks_at(prompts, here)) for site, here in values.items())
-    return {site: target for site, target in found if target is not None}
+            found.setdefault(key, {})[target] = one.values
+    return found
 
 
 def looks_at(prompts: Prompts, attention: Mapping[Position, float]) -> Position | None:
@@ -133,8 +151,24 @@ def _alike(sites: Collection[Site], targets: Mapping[Site, Position]) -> list[Gr
             target = targets.get(site) if len(places) == 1 else None
             found.setdefault((site.node.kind, places, target), {})[site.node] = None
         ways.append([Group(tuple(nodes), places) for (_, places, _), nodes in found.items()])
-    by_places, by_place = ways
+    by_places, by_place = _together(ways[0]), ways[1]
     return by_places if len(by_places) < FEWER * len(by_place) else by_place
+
+
+def _together(groups: Sequence[Group]) -> list[Group]:
+    """Groups at several places, those as one that act at nearly the same: at all places of either then."""
+    found = list[Group]()
+    for group in groups:
+        for i, known in enumerate(found):
+            places = dict.fromkeys((*known.positions, *group.positions))
+            shared = set(known.positions) & set(group.positions)
+            several = min(len(known.positions), len(group.positions)) > 1 and known.kind == group.kind
+            if several and len(shared) >= ALIKE * len(places):
+                found[i] = Group((*known.nodes, *group.nodes), tuple(places))
+                break
+        else:
+            found.append(group)
+    return found
 
 
 def _called(group: Group, targets: Mapping[Site, Position]) -> str:

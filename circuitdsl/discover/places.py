@@ -56,8 +56,8 @@ def tokens_of(pair: PromptPair, place: Position) -> frozenset[int]:
 
 
 def word(place: Position) -> str:
-    """A position in the name of a group: `query`, `after_noun`, `before_query_2`."""
-    if not place.offset:
-        return place.name.lower()
-    far = f"_{abs(place.offset)}" * (abs(place.offset) > 1)
-    return f"{'after' if place.offset > 0 else 'before'}_{place.name.lower()}{far}"
+    """A position in the name of a group: `query`, `after_noun`, `query_minus_2`."""
+    name, far = place.name.lower(), abs(place.offset)
+    if far == 1:
+        return f"{'after' if place.offset > 0 else 'before'}_{name}"
+    return f"{name}_{'plus' if place.offset > 0 else 'minus'}_{far}" if far else name

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,17 @@ Progress = Callable[[int, float], bool]
 
 @dataclass(eq=False)
 class Point:
-    """A circuit, how much of the behaviour it does, and what each part adds to that by its gradient."""
+    """A circuit, and how much of the behaviour it does."""
 
     kept: Kept
     value: float
-    gains: Float[Array, " parts"]
+    runs: PartialRuns[Any]
+
+    @cached_property
+    def gains(self) -> Float[Array, " parts"]:
+        """What each part adds to the behaviour by its gradient."""
+        found: Array = self.runs.gradient(self.kept, WITHIN) / self.runs.gap
+        return found
 
 
 @dataclass(eq=False)
@@ -62,7 +69,7 @@ class Pruning:
         """A circuit, run."""
         value = self.runs.faithfulness(kept)
         self.complete &= self.progress(int(kept.sum()), value)
-        return Point(kept, value, self.runs.gradient(kept, WITHIN) / self.runs.gap)
+        return Point(kept, value, self.runs)
 
     def smallest(self, within: float) -> Point:
         """The smallest circuit that is found to do so little less than the goal, or not much more.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from circuitdsl.circuit.whole_graph import WholeGraph
-from circuitdsl.discover.pruning import LEFT, WITHIN, Point, Progress, Pruning, superfluous
+from circuitdsl.discover.pruning import LEFT, Point, Progress, Pruning, superfluous
 from circuitdsl.engine.whole_runs import WholeRuns
 
 Array = np.ndarray
@@ -58,7 +58,7 @@ class Ranking:
         many, pruning = len(self.graph), self.pruning
         every = np.ones(many, bool)
         pruning.complete &= self.progress(many, 1.0)
-        point = Point(every, 1.0, self.runs.gradient(every, WITHIN) / self.runs.gap)
+        point = Point(every, 1.0, self.runs)
         self.chain.append(point)
         for size in [int(share * many) for share in reversed(SHARES[:-1])]:
             outer = point.kept
@@ -101,7 +101,7 @@ class Ranking:
 
     def _area(self, scores: Float[Array, " edges"]) -> float:
         """CPR on the prompts of the search."""
-        circuits = (self.graph.connected(self.graph.highest(scores, int(share * len(scores)))) for share in SHARES[:-1])
+        circuits = (self.graph.highest(scores, int(share * len(scores))) for share in SHARES[:-1])
         return _area([*map(self.runs.faithfulness, circuits), 1.0])
 
 

@@ -130,15 +130,23 @@ def siblings(
 
 def _read_by(circuit: frozenset[Site], sender: Site, parallel: bool) -> tuple[Edge, ...]:
     """The edges from a head at a place into a circuit."""
-    to_logits = [Input(LOGITS, "in")] if sender.position == END else []
-    read = {Edge(sender.node, to, END) for to in to_logits}
+    read = {Edge(sender.node, Input(LOGITS, "in"), END)} if sender.position == END else set[Edge]()
     for site in circuit:
-        if sender.node.stage(parallel) < site.node.stage(parallel):
-            here = site.position in (sender.position, EVERYWHERE)
-            of_head: tuple[Port, ...] = ("q", "k", "v") if here else ("k", "v")
-            ports = of_head if site.node.kind == "head" else ("in",) if here else ()
-            read |= {Edge(sender.node, Input(site.node, port), sender.position) for port in ports}
+        read |= {Edge(sender.node, to, sender.position) for to in inputs_of(site, sender, parallel)}
     return tuple(sorted(read))
+
+
+def inputs_of(receiver: Site, sender: Site, parallel: bool = False) -> tuple[Input, ...]:
+    """Through which a node at a place reads what another writes at one.
+
+    A query and what an MLP reads are read where the receiver acts, keys and values where the sender does.
+    """
+    if sender.node.stage(parallel) >= receiver.node.stage(parallel):
+        return ()
+    here = receiver.position in (sender.position, EVERYWHERE)
+    of_head: tuple[Port, ...] = ("q", "k", "v") if here else ("k", "v")
+    ports: tuple[Port, ...] = of_head if receiver.node.kind == "head" else ("in",) if here else ()
+    return tuple(Input(receiver.node, port) for port in ports)
 
 
 def sendings(

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from circuitdsl.circuit.nodes import EMBED, LOGITS, Node, Port, Site
+from circuitdsl.circuit.nodes import EMBED, LOGITS, Input, Site
 from circuitdsl.discover.needed import NODES, Needed, Where, needed
 from circuitdsl.discover.places import END
-from circuitdsl.discover.search import Sending, again, siblings
+from circuitdsl.discover.search import Sending, again, inputs_of, siblings
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.report.again import Again
 from circuitdsl.verdict.means import parts
@@ -111,18 +111,8 @@ def _others(prompts: Prompts, where: Where, circuit: Needed, tell: Tell) -> tupl
     return tuple(sorted(found.values())), tries
 
 
-def edges_of(sites: Collection[Site]) -> frozenset[tuple[Site, Node, Port]]:
-    """The edges between nodes at places, from the embedding and to the logits: sender, receiver and input.
-
-    A query and what an MLP reads are read where the receiver acts, keys and values where the sender does.
-    """
-    embeds = [Site(EMBED, place) for place in {site.position for site in sites}]
-    found: set[tuple[Site, Node, Port]] = set()
-    for receiver in sites:
-        for sender in (*embeds, *sites):
-            if sender.node.stage() < receiver.node.stage():
-                here = sender.position == receiver.position
-                of_head: tuple[Port, ...] = ("q", "k", "v") if here else ("k", "v")
-                ports: tuple[Port, ...] = of_head if receiver.node.kind == "head" else ("in",) if here else ()
-                found |= {(sender, receiver.node, port) for port in ports}
-    return frozenset(found) | {(site, LOGITS, "in") for site in sites if site.position == END}
+def edges_of(sites: Collection[Site]) -> frozenset[tuple[Site, Input]]:
+    """The edges between nodes at places, from the embedding and to the logits: sender and receiver input."""
+    senders = [*(Site(EMBED, place) for place in {site.position for site in sites}), *sites]
+    found = {(sender, to) for receiver in sites for sender in senders for to in inputs_of(receiver, sender)}
+    return frozenset(found) | {(site, Input(LOGITS, "in")) for site in sites if site.position == END}

@@ -47,8 +47,9 @@ def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = 
                 mask = where.mask(all_names(senders), what.fixed)
                 reads |= seen_from(mask, model.blocks[what.entry].attn.window) if spread else mask
     if not model.parallel:
-        for names in what.sites.get(Node("head", what.entry), {}).values():
-            reads |= where.mask(names, what.fixed)
+        for kind in ("head", "attn", "mid"):
+            for names in what.sites.get(Node(kind, what.entry), {}).values():
+                reads |= where.mask(names, what.fixed)
     inside += reads
     first = inside[:, -1] if what.entry == last else inside.sum(axis=1)
     return np.where(starts < where.length, first + later, 0)

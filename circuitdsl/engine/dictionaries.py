@@ -16,7 +16,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.dictionaries.coder import Coder, load
-from circuitdsl.dictionaries.known import known, settle
+from circuitdsl.dictionaries.known import FEW, known, settle
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.hooks import USUAL, Reading, at_hook, check_fits, kept_at, readings
 from circuitdsl.engine.memory import run_at_once
@@ -28,8 +28,8 @@ from circuitdsl.engine.workers import measuring
 from circuitdsl.models.parts import Transformer
 from circuitdsl.tasks.dataset import PromptPair
 
-#: prompts on which ways of reading a hook are compared, and by how much another way than the usual must be better
-FEW, BETTER = 32, 0.01
+#: by how much more another way of reading a hook than the usual must explain
+BETTER = 0.01
 #: activations of features that are held at once, and features that are read together to see what they explain
 AT_ONCE, PART = 2**24, 2**12
 

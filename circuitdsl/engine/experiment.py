@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitdsl.circuit.features import dictionary_of, whole_of
-from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, is_number
+from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, receives
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
 from circuitdsl.engine.memory import VOCAB_ROWS
@@ -120,7 +120,7 @@ def check(model: Transformer, experiment: Experiment) -> None:
     for edge in frozenset().union(*experiment.before, experiment.edges):
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
-        if edge.receiver.node.is_part and not is_number(edge.receiver.node):
+        if edge.receiver.node.is_part and not receives(edge.receiver.node):
             raise PatchError(
                 f"{edge.receiver.node} is a part of what {edge.receiver.node.whole} writes: it reads nothing"
             )
@@ -155,7 +155,7 @@ def check_node(model: Transformer, node: Node) -> None:
     layers, heads = model.n_layers, model.n_heads
     if node.kind == "resid" and not 1 <= node.layer <= layers:
         raise PatchError(f"{model.name} has residual streams 1 to {layers}, so there is no {node}")
-    if node.kind in ("head", "mlp") and not 0 <= node.layer < layers:
+    if node.kind in ("head", "attn", "mid", "mlp") and not 0 <= node.layer < layers:
         raise PatchError(f"{model.name} has layers 0 to {layers - 1}, so there is no {node}")
     if node.kind == "head" and not 0 <= node.head < heads:
         raise PatchError(f"{model.name} has heads 0 to {heads - 1} in a layer, so there is no {node}")

@@ -30,7 +30,7 @@ from circuitdsl.engine.runs import Runs
 from circuitdsl.engine.side_by_side import apart, in_a_row, last
 from circuitdsl.engine.tally import Tally
 from circuitdsl.engine.via_mlps import Flows
-from circuitdsl.models.features import of_stream
+from circuitdsl.models.features import of_heads, of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, attend
 from circuitdsl.models.writers import Written, in_whole, is_head_along, layer_of, term, written_inside
 
@@ -103,7 +103,12 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
                 change = _change_along(run, site, values.flatten(0, 2)[rows, site.points.head])
                 sums.view(-1, model.d_model).index_add_(0, rows, change)
     resid = in_a_row([last(each, width) for each, width in zip(resids, widths, strict=True)])
-    mid = resid + attended
+    sums = Node("attn", layer)
+    for run, own, out in zip(runs, *(apart(each, batches, widths) for each in (gathered, attended)), strict=True):
+        _put_parts(run, sums, out, of_heads(model, run.batch.inside(sums), own, out))
+    mid, behind = resid + attended, Node("mid", layer)
+    for run, own in zip(runs, apart(mid, batches, widths), strict=True):
+        _put_parts(run, behind, own, of_stream(run.batch.inside(behind), own))
     source = resid if model.parallel else mid
     x = block.mlp_norm(source)
     for run, own, normed in zip(runs, apart(source, batches, widths), apart(x, batches, widths), strict=True):
@@ -315,15 +320,19 @@ def _entering(run: PatchedRun) -> Generator[list[Tensor], list[tuple[Tensor, dic
     points, through = touched(batch, jobs, reads, (*sites, *([inside] if inside else [])))
     delta, moved = _attention_changes(run, points, jobs)
     source = cache.mlp_in[layer][points.prompt, points.pos]
+    behind = Node("mid", layer)
     if not model.parallel:
         source += delta
+        delta = delta + _put_at(run, behind, points, source, of_stream(batch.inside(behind), source))
     everywhere = len(through) == len(points.host)
     out = torch.empty_like(source) if everywhere else cache.value(mlp)[points.prompt, points.pos]
     for node in own:
         value = cache.value(node)
         run.now.kept[node] = run.clean(value[..., 0] if is_number(node) else value, width)
     run.tally.block_positions += len(through)
-    plain = not (reads or own or model.parallel or any(is_head_along(site.part) for site in jobs.sites))
+    plain = not (
+        reads or own or batch.inside(behind) or model.parallel or any(is_head_along(site.part) for site in jobs.sites)
+    )
     if moved is not None and plain and narrow.pays(model, jobs.points, moved):
         rows = torch.searchsorted(points.flat, jobs.points.flat)
         out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
@@ -357,6 +366,21 @@ def _entering(run: PatchedRun) -> Generator[list[Tensor], list[tuple[Tensor, dic
     yield [resid]
 
 
+def _put_at(
+    run: PatchedRun, of: Node, points: Points, whole: Float[Tensor, "points d"], values: Mapping[Node, Tensor]
+) -> Float[Tensor, "points d"]:
+    """`_put_parts` at some points of the entry layer, beside which all is clean; how the sum changes."""
+    before = whole.clone() if values else whole
+    for node, own in values.items():
+        value = run.runs.clean.value(node)
+        run.now.kept[node] = run.clean(value[..., 0] if is_number(node) else value, points.width)
+        run.now.kept[node].flatten(0, 2)[points.flat] = own
+    for site in run.batch.sites(of, points.width) if values else ():
+        rows = torch.searchsorted(points.flat, site.points.flat)
+        whole[rows] = _replaced(run, of, site, whole[rows])
+    return whole - before
+
+
 def _keep(run: PatchedRun, of: Node, at: Tensor | tuple[Tensor, Tensor], values: Tensor) -> None:
     """Keep the values of a layer's heads or MLP, if they are read later: the clean ones, with some of them replaced."""
     if of in run.batch.kept_layers:
@@ -372,7 +396,7 @@ def _attention_changes(
     model, batch, points, heads = run.model, run.batch, jobs.points, Node("head", run.batch.entry)
     attn = model.blocks[batch.entry].attn
     z = _job_values(run, jobs)
-    if attn.post is not None and len(jobs.head):
+    if batch.inside(Node("attn", batch.entry)) or (attn.post is not None and len(jobs.head)):
         return _rescaled_changes(run, at, jobs, z[jobs.job]), None
     changes = []
     for site in jobs.sites:
@@ -397,9 +421,13 @@ def _attention_changes(
 def _rescaled_changes(
     run: PatchedRun, at: Points, jobs: Jobs, new: Float[Tensor, "jobs d_head"]
 ) -> Float[Tensor, "points d"]:
-    """In a post-norm model one changed head changes the scale of its whole layer, so that all heads are recomputed."""
-    cache, layer = run.runs.clean, run.batch.entry
-    gathered = cache.gathered[layer][at.prompt, at.pos]
+    """All heads of the layer together: in a post-norm model a changed one changes the scale of all of them.
+
+    Features of what they write together are computed of all of them as well.
+    """
+    cache, layer, attn = run.runs.clean, run.batch.entry, run.model.blocks[run.batch.entry].attn
+    clean = cache.value(Node("head", layer))[at.prompt, at.pos]
+    gathered = clean.clone() if attn.post is None else cache.gathered[layer][at.prompt, at.pos]
     gathered[torch.searchsorted(at.flat, jobs.points.flat), jobs.points.head] = new
 
     def replaced(z: Float[Tensor, "points heads d_head"]) -> Float[Tensor, "points heads d_head"]:
@@ -411,14 +439,15 @@ def _rescaled_changes(
             out[place] = _replaced(run, Node("head", layer), site, out[place])
         return out
 
-    written, attended = run.model.blocks[layer].attn.written(gathered, replaced)
+    written, attended = attn.written(gathered, replaced)
     _keep(run, Node("head", layer), at.flat, written)
     for site in jobs.sites:
         if is_head_along(site.part):
             rows = torch.searchsorted(at.flat, site.points.flat)
             attended = attended.index_add(0, rows, _change_along(run, site, written[rows, site.points.head]))
-    resid_pre, mlp_in = (each[layer][at.prompt, at.pos] for each in (cache.resid_pre, cache.mlp_in))
-    return resid_pre + attended - mlp_in
+    sums = Node("attn", layer)
+    _put_at(run, sums, at, attended, of_heads(run.model, run.batch.inside(sums), gathered, attended))
+    return attended - attn.write(clean)
 
 
 def _job_values(run: PatchedRun, jobs: Jobs) -> Float[Tensor, "J N W d_head"]:
@@ -508,6 +537,12 @@ def _streams(runs: Passes, layer: int, resids: Iterable[Float[Tensor, "N E W d"]
             if site.part is None:
                 _replace_below(run, site, dict.fromkeys(node if is_inside(node) else layer_of(node) for node in below))
     return found
+
+
+def _put_parts(run: PatchedRun, of: Node, whole: Float[Tensor, "N E W d"], values: Mapping[Node, Tensor]) -> None:
+    """Replace features of a sum where they are knocked out, in place; the values of those that are needed are kept."""
+    run.now.kept.update(values)
+    whole.copy_(_put(run, of, whole)) if values else None
 
 
 def _replace_below(run: PatchedRun, site: Sites, nodes: Iterable[Node]) -> None:

@@ -48,6 +48,10 @@ def readings(found: Dictionary, model: Transformer) -> tuple[Reading, ...]:
 
 def check_fits(found: Dictionary, model: Transformer) -> None:
     """Raise `DictionaryError` where a model has no such places, or they have other widths."""
+    if model.parallel and found.writes[0].kind == "resid_mid":
+        raise DictionaryError(
+            f"{found.name} sits at {found.writes[0]}, between heads and MLP, which stand side by side in {model.name}"
+        )
     for hook, width in ((found.reads, found.d_in), *((hook, found.d_out) for hook in found.writes)):
         made = f", made for {found.model}" if found.model else ""
         if hook.layer >= model.n_layers:

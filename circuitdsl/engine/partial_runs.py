@@ -59,6 +59,7 @@ class PartialRuns(Generic[G]):
     prompts: Prompts
     indices: Array
     model: Transformer = field(init=False)
+    _known: dict[bytes, Float[Array, " n"]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = self.prompts.model  # read here, where gradients through it can be taken
@@ -129,8 +130,11 @@ class PartialRuns(Generic[G]):
 
     @measuring()
     def scores(self, kept: Bool[Array, " parts"]) -> Float[Array, " n"]:
-        """The metric of each prompt where these parts are kept."""
-        return self.with_part(kept, 1.0, False)[0]
+        """The metric of each prompt where these parts are kept; a circuit that was run is not run again."""
+        key = np.packbits(kept).tobytes()
+        if key not in self._known:
+            self._known[key] = self.with_part(kept, 1.0, False)[0]
+        return self._known[key]
 
     @measuring()
     def gradient(self, kept: Bool[Array, " parts"], share: float = 1.0) -> Float[Array, " parts"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import EMBED, Node
 from circuitdsl.engine.terms import Cache, Rows, Terms
-from circuitdsl.models.features import of_stream
+from circuitdsl.models.features import of_heads, of_stream
 from circuitdsl.models.parts import PORTS, Attention, Port, Transformer, Turns, attend
 from circuitdsl.models.writers import inside, written_inside
 
@@ -126,7 +126,13 @@ class Pass:
         z, attended = block.attn.written(gathered, partial(self.edits.heads, layer, rows=self.rows))
         written[heads] = self._wrote(heads, z, before)
         resid = self.resid[:, -width:]
-        mid = resid + self.edits.attn_out(layer, attended, self.rows)
+        attended = self.edits.attn_out(layer, attended, self.rows)
+        mid = resid + attended
+        sums = {Node("attn", layer): attended, Node("mid", layer): mid}
+        first, behind = (inside(self.out.kept, of) for of in sums)
+        for node, value in (sums | of_heads(model, first, gathered, attended) | of_stream(behind, mid)).items():
+            if node in self.out.kept:
+                written[node] = self._wrote(node, value, before)
         self._keep("mlp_in", layer, resid if model.parallel else mid)
         if self.steps <= 3 * layer + 2:
             return Layer(k, v, written)

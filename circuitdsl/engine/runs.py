@@ -113,7 +113,7 @@ def run(
     clean, corrupt = _checked(model, clean_tokens, "clean"), _checked(model, corrupt_tokens, "corrupt")
     kept = kept or everything(model.n_layers, frozenset(neurons))
     heads = {Node("head", layer, 0) for layer in (*kept.q, *(n.layer for n in kept.clean if n.kind == "head"))}
-    for node in (*heads, *(n for n in kept.clean if n.kind in ("mlp", "resid"))):
+    for node in (*heads, *(n for n in kept.clean if n.kind in ("attn", "mid", "mlp", "resid"))):
         check_node(model, node)
     (_, length), first = clean.shape, first_difference(clean, corrupt)
     cache, terms = new_cache(model, clean.shape, kept), new_terms(model, clean.shape, kept.corrupt)

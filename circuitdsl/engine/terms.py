@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -65,7 +66,7 @@ def new_terms(model: Transformer, shape: Sequence[int], nodes: Iterable[Node]) -
     """Room for the values of nodes on runs of tokens `[n, T]`; see `Kept.corrupt`."""
     n, length = shape
     new = partial(torch.empty, dtype=model.dtype)
-    one = dict.fromkeys(("embed", "mlp", "resid"), (model.d_model,)) | {"head": (model.n_heads, model.d_head)}
+    one = defaultdict[str, tuple[int, ...]](lambda: (model.d_model,), head=(model.n_heads, model.d_head))
     wanted = sorted(set(nodes) - {LOGITS})
     sizes = {node: (n, length, *(() if is_number(node) else one[node.kind])) for node in wanted}
     kept = {node: new(size, device=model.device_of(node.known_after)) for node, size in sizes.items()}

@@ -190,11 +190,13 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         cut(layer)
         record(heads)
         if not model.parallel:
-            join("head", layer)
+            for kind in ("head", "attn", "mid"):
+                join(kind, layer)
             record(mlp)
         through_mlp(layer, mlp)
         if model.parallel:
             join("head", layer)
+            join("attn", layer)
         join("mlp", layer)
     record(Node("resid", model.n_layers).stage(model.parallel))
     join("resid", model.n_layers)

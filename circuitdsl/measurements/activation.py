@@ -8,7 +8,7 @@ from math import inf
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
 from circuitdsl.circuit.edges import END
 from circuitdsl.circuit.measurement import Expected
-from circuitdsl.circuit.nodes import ERROR, Site
+from circuitdsl.circuit.nodes import ERROR, Site, is_inside
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import listing
@@ -42,8 +42,8 @@ class Activation(Reading):
         right = refuse_others(scope, expect.measurement, found, positions=False, options=False)
         members = group_argument(scope, expect.measurement, found)
         test = value_test(scope, expect, "plain", None, None)
-        inside = {node for node in members or () if node.kind in ("mlp", "resid") and node.is_part}
-        others = [str(node) for node in members or () if node not in inside or node.index == ERROR or node.along]
+        inside = set(filter(is_inside, members or ()))
+        others = [str(node) for node in members or () if node not in inside or node.index == ERROR]
         if others:
             message = f"activation is said of neurons such as m3[17] and of features, not of {listing(others)}"
             scope.sink.error("E076", message, found.nodes.span)

@@ -67,7 +67,9 @@ class Kept:
 def _steps(nodes: Nodes) -> float:
     """How many steps of a run it takes to know what some nodes write."""
     steps = {"embed": 0.0, "logits": inf}
-    return max((steps.get(node.kind, 3 * node.known_after + 2 + (node.kind != "head")) for node in nodes), default=0.0)
+    behind = ("mlp", "resid")
+    found = (steps.get(node.kind, 3 * node.known_after + 2 + (node.kind in behind)) for node in nodes)
+    return max(found, default=0.0)
 
 
 def everything(n_layers: int, neurons: Nodes = frozenset()) -> Kept:

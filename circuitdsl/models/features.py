@@ -1,9 +1,10 @@
 """Features of dictionaries as parts of what is written: their activations, and what they write.
 
-A feature `t1[17]` is a part of a node, as a neuron is: of an MLP's term where its dictionary writes that, of the
-residual stream where it sits there. Its value is its activation, times what its dictionary divides inputs by, and its
-term is that value times its row of the decoder. The value of `t1[error]` is a term itself: what is left of the whole
-without its features, `b_dec`, and what skips the features.
+A feature `t1[17]` is a part of a node, as a neuron is: of an MLP's term where its dictionary writes that, of what the
+heads of a layer write together, or of the residual stream where it sits there. Its value is its activation, times what
+its dictionary divides inputs by, and its term is that value times its row of the decoder. The value of `t1[error]` is a
+term itself: what is left of the whole without its features, `b_dec`, and what skips the features. A dictionary of what
+the heads of a layer gather (`z`) writes through their output weights.
 """
 
 from __future__ import annotations
@@ -38,9 +39,45 @@ def _direction(of: str, index: int, device: torch.device, dtype: torch.dtype) ->
     return (row / row.norm() if held.encoding.rescaled else row).to(dtype)
 
 
-def term_of(node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
+def term_of(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> Float[Tensor, "*rows d"]:
     """What a feature writes, given its value."""
-    return value if node.index == ERROR else value * _direction(node.of, node.index, value.device, value.dtype)
+    if node.index == ERROR:
+        return value
+    found = _direction(node.of, node.index, value.device, value.dtype)
+    return value * (_through(model, node.layer, found) if known(node.of).dictionary.reads.kind == "z" else found)
+
+
+def _through(model: Transformer, layer: int, z: Float[Tensor, "*rows z"]) -> Float[Tensor, "*rows d"]:
+    """What the heads of a layer write of values side by side, without the bias, which belongs to none of them."""
+    attn = model.blocks[layer].attn
+    heads = z.unflatten(-1, (attn.n_heads, attn.d_head)).to(attn.o.weight.dtype)
+    return attn.write(heads) - attn.write(torch.zeros_like(heads))
+
+
+def of_heads(
+    model: Transformer, nodes: Iterable[Node], z: Float[Tensor, "*rows heads d_head"], out: Float[Tensor, "*rows d"]
+) -> dict[Node, Tensor]:
+    """The values of features of what the heads of a layer write together.
+
+    Args:
+        z: what they have gathered, before a post-norm's scale, which the values of features that read it take on.
+        out: what they write together.
+    """
+    found: dict[Node, Tensor] = {}
+    for used, own in _by_dictionary(nodes):
+        if used.dictionary.reads.kind == "attn_out":
+            found |= _values(used, own, out, out)
+            continue
+        attn, read = model.blocks[own[0].layer].attn, z.flatten(-2)
+        scale = torch.ones_like(read[..., :1]) if attn.post is None else attn.post.scale(attn.o(read))
+        for node, value in _values(used, own, read, read).items():
+            if node.index == ERROR:  # `b_dec` does not change with the scale: its share of that is part of the error
+                b_dec = coder_of(node.of, None, z.device).b_dec
+                value = _through(model, node.layer, value * scale + b_dec * (scale - 1))
+            else:
+                value = value * scale[..., 0]
+            found[node] = value.to(z.dtype)
+    return found
 
 
 def of_mlp(
@@ -94,7 +131,7 @@ def _values(used: Known, nodes: list[Node], read: Tensor, whole: Tensor) -> Mapp
 def _of_rows(coder: Coder, used: Known, nodes: list[Node], read: Tensor, whole: Tensor) -> Mapping[Node, Tensor]:
     """The same of some rows, of which there is no activation of features that are not asked for afterwards."""
     features, has_error = [node.index for node in nodes if node.index != ERROR], nodes[-1].index == ERROR
-    x = _centred(read.float()) if used.centred and used.dictionary.reads.kind != "mlp_in" else read.float()
+    x = _centred(read.float()) if used.centred and used.dictionary.reads.kind not in ("mlp_in", "z") else read.float()
     active = coder.encode(x)
     if not coder.transcoder:
         active = active * coder.normed(x)[1]

@@ -102,7 +102,7 @@ def in_whole(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) ->
         assert node.kind != "head", "what a head writes along a direction is a part of its term (`written_along`)"
         return along(node.along, value)
     if node.of:
-        return term_of(node, value)
+        return term_of(model, node, value)
     block = model.blocks[node.layer]
     if node.kind == "head":
         return component_of(block, node.head, node.index, value)

@@ -21,7 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from circuitdsl.errors import UsageError
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import START
-from circuitdsl.language.lexer import KEYWORDS, UNSEEN, word_kind
+from circuitdsl.language.lexer import KEYWORDS, TERMS, UNSEEN, word_kind
 from circuitdsl.tasks.dataset import PromptPair, encode
 from circuitdsl.tasks.registry import TASKS
 from circuitdsl.tasks.task import Draft, Options, Task
@@ -186,7 +186,8 @@ sets: SearchStrategy[s.Set] = st.one_of(operands, _node(s.Items, _several(operan
 
 places = st.one_of(_node(s.Place, POSITIONS, st.integers(-12, 12)), st.just(s.Place(START, "*")))
 ats = _node(s.At, _several(places))
-protocols = _node(s.Protocol, st.booleans())
+terms = st.sampled_from(TERMS)
+protocols = st.one_of(_node(s.Protocol, st.booleans(), _maybe(terms)), _node(s.Protocol, st.none(), terms))
 edges = _node(s.Edge, sets, sets, _maybe(ats), _maybe(protocols))
 paths = _node(s.Path, sets, _several(_node(s.Hop, sets, _maybe(ats))))
 arrows = _node(s.PlaceArrow, places, places)
@@ -210,7 +211,8 @@ claims = _several(
         _node(s.Stronger, edges | paths | knockouts, _maybe(numbers())),
     )
 )
-of_weights = {"citation": _maybe(texts), "gap": _maybe(_node(s.KnownGap, texts))}
+gaps = _maybe(_node(s.KnownGap, texts))
+of_weights = {"citation": _maybe(texts), "gap": gaps}
 tails = {"where": _maybe(_node(s.Where, _several(texts))), **of_weights}
 measurements = _node(
     s.Measurement,
@@ -271,8 +273,8 @@ verbs: SearchStrategy[s.Statement] = st.one_of(
 )
 #: `property "…" for 99% of prompts`, or of every one
 properties = st.one_of(
-    _node(s.Property, texts, numbers(), st.just(s.Word(START, "prompts")), block=asked),
-    _node(s.Property, texts, st.none(), st.none(), block=asked),
+    _node(s.Property, texts, numbers(), st.just(s.Word(START, "prompts")), gap=gaps, block=asked),
+    _node(s.Property, texts, st.none(), st.none(), gap=gaps, block=asked),
 )
 conditions: SearchStrategy[s.Statement] = st.one_of(
     _node(s.WhenPatched, edges, block=expected),

@@ -4,10 +4,11 @@ A number is found again only if everything that it depends on is the same:
 
 - the weights, and what the model computes with them
 - the code that measures, ours and that of the package that a measurement or metric is from
-- torch, the device and the number format; not the number of threads (`engine.workers`)
+- torch, numpy, TransformerLens, the device and the number format; not the number of threads (`engine.workers`)
 - the metric and the patch
 - the prompt's tokens, its answers, and the places of the positions in question
 - for mean ablation, the prompts that the means are taken over
+- for features, their dictionary's content, and the first prompts, by which it is settled how its hook is read
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.circuit.vocabulary import CHANCE, METRICS, Metric
+from circuitdsl.dictionaries.known import FEW
 from circuitdsl.engine.prompts import Means
 from circuitdsl.installed import code_of, version
 from circuitdsl.measurements.requests import Request
@@ -71,8 +73,14 @@ class Memory:
             means, kind = self._digest_of_means if request.uses_means else b"", type(request)
             what = f"{kind.__module__}.{kind.__qualname__} {request!r}".encode()
             code = code_of(kind.__module__) + code_of(request.reader)
-            self._names[request] = digest(self.context, what, code, means)
+            reading = self._reading if b"of='" in what else b""
+            self._names[request] = digest(self.context, what, code, means, reading)
         return self._names[request]
+
+    @cached_property
+    def _reading(self) -> bytes:
+        """A hash of the first prompts, by which it is settled how the hooks of dictionaries are read."""
+        return _hash([pair.clean_tokens for pair in self.pairs[:FEW]])
 
     def prompts(self, request: Request) -> list[bytes]:
         """Hashes of all prompts, as far as a request depends on them."""
@@ -154,7 +162,7 @@ class Memory:
         """On how many of some clean prompts each feature of a dictionary fires at a position, known or computed."""
         pairs = [self.pairs[i] for i in indices]
         places = [(pair.clean_tokens, pair.positions.get(position.name, ())) for pair in pairs]
-        name = digest(self.model, f"features of {of} at {position}".encode(), _hash(places))
+        name = digest(self.model, f"features of {of} at {position}".encode(), _hash(places), self._reading)
         return self._all(name, [_hash(i) for i in range(d_sae)], compute)
 
     def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
@@ -175,7 +183,7 @@ def memory(
     means_are: str = "",
 ) -> Memory:
     """What a store knows of some prompts on a model, scored by a metric."""
-    libraries = f"{version('torch')} {version('numpy')}"
+    libraries = " ".join(map(version, ("torch", "numpy", "transformer-lens")))
     of_model = digest(code_digest(), libraries.encode(), machine_of(model).encode(), model.digest)
     return Memory(store, of_model, digest(of_model, _of_metric(metric)), pairs, means, means_are)
 

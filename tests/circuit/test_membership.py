@@ -14,6 +14,7 @@ from circuitdsl.api import loads
 from circuitdsl.circuit.claims import membership
 from circuitdsl.circuit.criteria import Within
 from circuitdsl.measurements.whole_circuit import WholeCircuit
+from tests.engine.test_features import random, written
 
 Resolve = Callable[..., Any]
 
@@ -138,14 +139,21 @@ def test_a_circuit_of_edges_needs_edges(resolved: Resolve) -> None:
         "nodes g = r1[error] resid2 at END",
         "resid2 -> logits at END : lowers",
         "path resid2 -> 2.4.q at END -> logits : negligible",
+        "features g = a1[3] a1[error] at END",
+        "a1[3] -> logits at END : lowers",
+        "q1[3] -> logits at END : lowers",
     ],
 )
 def test_parts_along_directions_streams_and_their_features_are_no_members(lines: str, tmp_path: Path) -> None:
     """Naming one changes nothing of the circuit, nor whether MLPs are part of what is ablated."""
     save_file({"s": torch.ones(128)}, tmp_path / "u.safetensors")
+    for name, hook in (("a1", "blocks.1.hook_attn_out"), ("q1", "blocks.1.hook_resid_mid")):
+        written(tmp_path / name, random(128, 5, 1), hook, hook)
     head = """circuit one
 model "pocket"
 task ioi
+dictionary a1 = sae("a1")
+dictionary q1 = sae("q1")
 direction u = file("u.safetensors")
 dictionary r1 = sae("pocket/saes/resid1")
 heads mover = 2.4 2.5 at END

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from circuitdsl.dictionaries import read_dictionaries, read_dictionary
+from circuitdsl.dictionaries import read_dictionaries, read_dictionary, record
 from circuitdsl.dictionaries.coder import load
 from circuitdsl.dictionaries.record import DictionaryError, Hook
 
@@ -127,3 +129,19 @@ def test_the_hubs_cache_is_looked_in_and_nothing_is_downloaded(tmp_path: Path, m
     with pytest.raises(DictionaryError, match="nor in the hub's cache") as caught:
         read_dictionaries("me/others/set")
     assert caught.value.hint == "hf download me/others --include 'set*'"
+
+
+def test_a_file_is_hashed_once_and_again_where_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, hashed = tmp_path / "some.bin", []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(record.hashlib, "file_digest", lambda *args: hashed.append(1) or digest(*args))
+    path.write_bytes(b"one")
+    assert [record._digest_of(path) for _ in range(2)] == [hashlib.sha256(b"one").digest()] * 2
+    assert len(hashed) == 2  # it was written just now
+    monkeypatch.setattr(record, "_TELLS", -(10**12))
+    assert [record._digest_of(path) for _ in range(3)] == [hashlib.sha256(b"one").digest()] * 3
+    assert len(hashed) == 3
+    before = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert record._digest_of(path) == hashlib.sha256(b"two").digest()

@@ -55,7 +55,7 @@ def bench(model: Transformer) -> Prompts:
 
 @pytest.fixture(scope="module")
 def held(model: Transformer) -> Prompts:
-    return bench_of(model, head(2))
+    return bench_of(model, head(2, prompts=128))
 
 
 def bench_of(model: Transformer, lines: list[str]) -> Prompts:
@@ -71,7 +71,9 @@ def verified(text: str, model: Transformer, prompts: Prompts | None = None) -> R
 def drafting(bench: Prompts, held: Prompts, settings: Search | None = None, check: Check | None = None) -> Drafting:
     on_held = check or (lambda text: verified(text, bench.model, held))
     on_seen = lambda text: verified(text, bench.model, bench)  # noqa: E731
-    return Drafting(bench, head(3), on_held, on_seen, Watch("searching", Budget()), settings or Search(prompts=64))
+    return Drafting(
+        bench, head(3, prompts=128), on_held, on_seen, Watch("searching", Budget()), settings or Search(prompts=64)
+    )
 
 
 # --- where it looks ---------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def test_positions_of_several_tokens_are_searched_too(model: Transformer) -> Non
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [(("S2", 0), "s2"), (("S2", 1), "after_s2"), (("QUERY", -2), "before_query_2")],
+    [(("S2", 0), "s2"), (("S2", 1), "after_s2"), (("QUERY", -2), "query_minus_2")],
 )
 def test_a_place_in_a_name(place: tuple[str, int], said: str) -> None:
     assert word(Position(*place)) == said
@@ -105,7 +107,7 @@ def test_a_place_in_a_name(place: tuple[str, int], said: str) -> None:
 
 @pytest.fixture(scope="module")
 def circuit(bench: Prompts) -> Needed:
-    return needed(bench, np.arange(64), Where(places(bench)), lambda *_: True)
+    return needed(bench, np.arange(40), Where(places(bench)), lambda *_: True)
 
 
 def test_few_nodes_do_the_whole_behaviour(bench: Prompts, held: Prompts, circuit: Needed) -> None:
@@ -127,6 +129,7 @@ def test_what_a_person_names_stays_and_what_is_outside_does_not_come(bench: Prom
     assert idle in found.sites and needed_one not in found.sites
 
 
+@pytest.mark.long
 def test_a_search_of_heads_alone_leaves_all_mlps(bench: Prompts) -> None:
     found = needed(bench, np.arange(32), Where((END,), mlps=False), lambda *_: True)
     assert {site.node.kind for site in found.sites} == {"head"}
@@ -194,8 +197,11 @@ def test_heads_that_act_beside_others_are_found(bench: Prompts) -> None:
 
 
 @pytest.fixture(scope="module")
-def draft(bench: Prompts, held: Prompts) -> Discovery:
-    return drafting(bench, held).discover()
+def draft(bench: Prompts, held: Prompts, circuit: Needed) -> Discovery:
+    """Of the nodes that the search has found already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("circuitdsl.discover.drafting.needed", lambda *_: circuit)
+        return drafting(bench, held).discover()
 
 
 def test_the_draft_holds_on_fresh_prompts(model: Transformer, draft: Discovery) -> None:
@@ -272,6 +278,14 @@ def test_nodes_are_in_the_fewest_groups_called_after_what_they_do() -> None:
     }
 
 
+def test_nodes_at_nearly_the_same_places_are_one_group() -> None:
+    sites = group("0.3", "S1", "S2").sites | group("0.5", "S1", "S2", "IO").sites | group("1.2", "IO", "S1+1").sites
+    found = {each.name: each.group for each in named(sites, {}, {})}
+    assert set(found) == {"carrier", "carrier_2"}
+    assert found["carrier"].sites == group("0.3 0.5", "S1", "S2", "IO").sites
+    assert found["carrier_2"].sites == group("1.2", "IO", "S1+1").sites
+
+
 def test_groups_of_one_role_are_told_apart_by_their_place() -> None:
     roles = {(Node("head", 0, 1), END): "mover", (Node("head", 0, 3), Position("S2")): "mover"}
     found = named(group("0.1").sites | group("0.3", "S2").sites, roles, {})
@@ -283,6 +297,8 @@ def test_groups_of_one_role_are_told_apart_by_their_place() -> None:
 
 def test_a_limit_keeps_the_strongest_and_what_every_group_needs(draft: Discovery) -> None:
     few = _limited(draft.draft, 5)
+    limit = len(draft.draft.lines) - 2
+    assert len(_limited(draft.draft, limit).lines) == limit
     assert few.names(few.lines) == {group.name for group in few.groups}
     assert len(few.lines) < len(draft.draft.lines)
     strongest = max(draft.draft.claims, key=lambda line: draft.draft.strengths[line])
@@ -300,8 +316,9 @@ def test_the_command_writes_a_spec_and_replaces_none(
 ) -> None:
     """And it says that the budget was up."""
     monkeypatch.setattr("circuitdsl.discover.needed.MOST", 4)
+    monkeypatch.setattr("circuitdsl.discover.discover.CHECKED", 64)
     target = tmp_path / "draft.circ"
-    arguments = ["discover", "--task", "ioi", "--prompts", "32", "--budget", "1e5 blocks", "-o", str(target)]
+    arguments = ["discover", "--task", "ioi", "--prompts", "24", "--budget", "1e4 blocks", "-o", str(target)]
     assert cli.run(arguments) == 0
     spec = load(target)
     assert spec.ok and spec.circuits[0].name == "ioi"
@@ -339,8 +356,8 @@ def test_a_draft_says_how_much_its_circuit_does_alone(draft: Discovery, model: T
     assert str(draft.complete) in draft.summary
     assert "fragment" not in draft.text
     (bound,) = (line for line in draft.draft.expectations if "faithfulness" in line)
-    again = verified(draft.text.replace(bound, "expect faithfulness(ablate = mean) >= 0%"), model)
-    (alone,) = (claim.measured for claim in again.claims if "faithfulness" in claim.text)
+    only = draft.draft.without({*draft.draft.lines} - {bound}).text()
+    (alone,) = (claim.measured for claim in verified(only, model).claims)
     assert alone is not None and alone.value == pytest.approx(draft.complete.alone.value, abs=0.15)  # of other means
 
 
@@ -354,7 +371,7 @@ def test_a_fragment_is_called_one(model: Transformer) -> None:
     assert complete is not None and complete.alone.value < 0.3
     assert "of the gap in logit_diff: it is a fragment; its incompleteness is" in str(complete)
     report = verified(made.text(), model)
-    assert {claim.verdict for claim in report.claims if "completeness" in claim.text} == {"holds"}
+    assert not any("completeness" in claim.text for claim in report.claims)  # no bound on so much says anything
     assert all(claim.verdict == "holds" for claim in report.claims if "faithfulness" in claim.text)
 
 
@@ -367,12 +384,14 @@ def test_a_draft_without_heads_is_not_run_alone(model: Transformer) -> None:
 
 
 @pytest.fixture(scope="module")
-def steady(bench: Prompts, circuit: Needed, sent: list[Sending]) -> Stability:
+def steady(model: Transformer, circuit: Needed, sent: list[Sending]) -> Stability:
+    few = bench_of(model, head(1, prompts=24))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("circuitdsl.discover.stability.TRIES", 1)
-        return stability(bench, Where((END,)), circuit, sent, 0.02, 1, lambda _: True)
+        return stability(few, Where((END,)), circuit, sent, 0.02, 1, lambda _: True)
 
 
+@pytest.mark.long
 def test_what_a_circuit_cannot_do_without_is_found_again(steady: Stability) -> None:
     assert steady.resamples == 1 and steady.tries == 1
     assert all(steady.again.of_node(Node("head", 0, h), [END]) == 1 for h in (3, 5, 6))
@@ -381,13 +400,16 @@ def test_what_a_circuit_cannot_do_without_is_found_again(steady: Stability) -> N
     assert steady.others == ()  # nothing else reads the names
 
 
-def test_a_copy_of_a_circuit_is_another_circuit(bench: Prompts, circuit: Needed) -> None:
-    """Where every search succeeds, each circuit that it finds is counted once."""
+def test_a_copy_of_a_circuit_is_another_circuit(bench: Prompts, circuit: Needed, sent: list[Sending]) -> None:
+    """Where every search succeeds, each circuit that it finds is counted once, and all of it is found again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("circuitdsl.discover.stability.needed", lambda *_: Needed(circuit.sites, 1.0, True))
-        found = stability(bench, Where((END,)), circuit, [], 0.02, 0, lambda _: True)
+        found = stability(bench, Where((END,)), circuit, sent, 0.02, 1, lambda _: True)
     assert found.others == (len(circuit.sites),) and found.tries == 5
     assert "1 other circuit as faithful, with under half of its edges, was found" in " ".join(said_of(found))
+    assert all(found.again.of_node(site.node, [site.position]) == 1 for site in circuit.sites)
+    assert found.again.of_edges([Edge(Node("head", 0, 6), Input(LOGITS, "in"), END)]) == 1
+    assert found.again.of_node(Node("head", 3, 3), [END]) is None
 
 
 def test_stopped_resamples_are_not_counted(bench: Prompts, circuit: Needed) -> None:
@@ -399,9 +421,9 @@ def test_edges_of_a_circuit_are_those_that_exist() -> None:
     sites = group("0.1").sites | group("1.1").sites | {Site(MLPS[0], Position("S2"))}
     of_heads = {("0.1", "q"), ("0.1", "k"), ("0.1", "v"), ("m0", "k"), ("m0", "v"), ("embed", "q")}
     found = edges_of(sites)
-    assert {(str(s.node), port) for s, to, port in found if to == Node("head", 1, 1)} >= of_heads
-    assert {str(s.node) for s, to, _ in found if to == LOGITS} == {"0.1", "1.1"}
-    assert {str(s.node) for s, to, _ in found if to == MLPS[0]} == {"embed"}
+    assert {(str(s.node), to.port) for s, to in found if to.node == Node("head", 1, 1)} >= of_heads
+    assert {str(s.node) for s, to in found if to.node == LOGITS} == {"0.1", "1.1"}
+    assert {str(s.node) for s, to in found if to.node == MLPS[0]} == {"embed"}
 
 
 @pytest.mark.parametrize(
@@ -471,14 +493,15 @@ def test_a_draft_of_a_prompt_file_is_checked_on_prompts_held_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[PromptPair, ...]] = []
-    spec = drafted_from_file(folder, 100, seen, monkeypatch)
+    spec = drafted_from_file(folder, 64, seen, monkeypatch)
     searched, *asked, checked = ({pair.measured for pair in pairs} for pairs in seen)
-    assert (len(searched), len(checked)) == (50, 50) and not searched & checked
+    assert (len(searched), len(checked)) == (32, 32) and not searched & checked
     assert all(prompts in (searched, checked) for prompts in asked)
     (use,) = spec.circuits[0].tasks
+    assert use.file == "../p.jsonl"  # as it is called from where the draft lies
     data = make_data(spec.circuits[0], use, load_model("pocket", "cpu"))
     assert {pair.measured for pair in data.pairs} == checked  # the draft asks for those that were held back
-    said = "found on 50 of the 100 prompts of its file, and checked on 50 others"
+    said = "found on 32 of the 64 prompts of its file, and checked on 32 others"
     err = capsys.readouterr().err
     assert said in spec.text and said in err
     assert "run it with --allow-outside" in err
@@ -497,6 +520,7 @@ def of_forty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spec, list
         return place, drafted_from_file(place, 40, seen, patch), seen
 
 
+@pytest.mark.long
 def test_too_few_prompts_are_not_split_and_the_draft_says_so(of_forty) -> None:
     _, spec, seen = of_forty
     assert len({frozenset(pair.measured for pair in pairs) for pairs in seen}) == 1
@@ -512,13 +536,8 @@ def test_halves_have_the_strata_in_their_shares(folder: Path) -> None:
     searched, held, _ = split(whole, prompts=20, most=30)
     assert held == 30
     assert len(searched.pairs) == 20
-
-
-def test_a_draft_names_its_prompt_file_from_where_it_lies(of_forty, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, spec, _ = of_forty
-    monkeypatch.chdir(place)
-    assert spec.circuits[0].tasks[0].file == "../p.jsonl"
-    assert spec.ok and len(prompts_of('task file("../p.jsonl")\nmodel "pocket"', "sub/d.circ")) == 40
+    few, none, notes = split(replace(whole, pairs=whole.pairs[:40]), prompts=96)
+    assert (len(few.pairs), none) == (40, 0) and "checked on the same: its file has 40, too few to split" in notes[0]
 
 
 def test_a_missing_prompt_file_is_said_before_the_model_is_loaded(

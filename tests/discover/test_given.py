@@ -46,6 +46,7 @@ def test_a_draft_from_a_spec_keeps_it_and_adds_what_is_missing(tmp_path: Path, m
 
     monkeypatch.setattr("circuitdsl.discover.drafting.needed", needed)
     monkeypatch.setattr("circuitdsl.discover.drafting.siblings", lambda *_: frozenset())
+    monkeypatch.setattr("circuitdsl.discover.discover.CHECKED", 64)
     mine, more = tmp_path / "mine.circ", tmp_path / "more.circ"
     mine.write_text(MINE)
     assert cli.run(["discover", "--from", str(mine), "--prompts", "32", "-o", str(more)]) == 0

@@ -264,7 +264,7 @@ def test_changed_features_are_knocked_out(family: str, random_model: Callable, t
         ([into(EMBED, Node("resid", 1))], "reads nothing"),
         ([into(Node("head", 1, 0), Node("resid", 1, index=0, of="r"))], "does not come before"),
         ([into(EMBED, Node("resid", 1, index=0, of="r")), into(EMBED, LOGITS)], "cannot be patched together"),
-        ([into(EMBED, Node("mlp", 0, index=0, of="t")), into(EMBED, Node("mlp", 0, index=0))], "share a term"),
+        ([into(EMBED, Node("mlp", 0, index=0, of="t")), into(EMBED, Node("mlp", 0, index=0))], "divided in two ways"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(

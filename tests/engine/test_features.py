@@ -25,7 +25,7 @@ from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 from tests.drawing import examples
 from tests.engine import reference
-from tests.engine.small_models import Case, make_case, only_named
+from tests.engine.small_models import FEW, Case, make_case, only_named
 
 CLOSE = 1e-4
 NAMES = ("A", "B", "END")
@@ -101,10 +101,37 @@ class Slow:
                 if site.node in stage:
                     for pos in self.at[site.position]:
                         self.now[site.node][pos] = put[site.node][pos]
+            if first.kind == "head":
+                self.sums(first.layer, put)
             if first.kind == "mlp":
                 self.features(first, self.now[first], put, lambda change, whole=first: self.now[whole].add_(change))
         self.stream(self.model.n_layers, put)
         self.logits = self.model.logits(self.read(LOGITS, "in")[-1])
+
+    def sums(self, layer: int, put: Mapping[Node, Tensor] | None) -> None:
+        """What the heads of a layer write together, and the stream behind them."""
+        bias = self.model.blocks[layer].attn.o.bias
+        out = sum(self.now[Node("head", layer, head)] for head in range(self.model.n_heads))
+        for whole in (Node("attn", layer), Node("mid", layer)):
+            value = self.seen(whole) if whole.kind == "mid" else out if bias is None else out + bias
+            stage = whole.stage(self.model.parallel)
+            self.features(whole, value, put, lambda change, at=stage: self.shifts.append((at, change)))
+
+    def of_z(self, node: Node) -> Tensor:
+        """What a feature of the values that the heads of a layer gather writes."""
+        (tensors, _), attn = TENSORS[node.of], self.model.blocks[node.layer].attn
+        norm, z = self.model.blocks[node.layer].attn_norm, []
+        for head in range(self.model.n_heads):
+            one = Node("head", node.layer, head)
+            v = reference._own(attn, "v", head // attn.group, norm(self.read(one, "v")))
+            z.append(reference._pattern(self.model, one, self.read) @ v)
+        x = torch.cat(z, dim=1)
+        scale = 1 if attn.post is None else reference._post(attn.post, x @ attn.o.weight.T)
+        f = (x @ tensors["W_enc"] + tensors["b_enc"]).relu()
+        if node.index != ERROR:
+            return torch.outer(f[:, node.index], attn.o.weight @ tensors["W_dec"][node.index]) * scale
+        gain = 1 if attn.post is None else attn.post.gain
+        return (x - f @ tensors["W_dec"]) @ attn.o.weight.T * scale - tensors["b_dec"] @ attn.o.weight.T * gain
 
     def stream(self, layer: int, put: Mapping[Node, Tensor] | None) -> None:
         whole = Node("resid", layer)
@@ -145,6 +172,8 @@ class Slow:
     def term(self, node: Node, value: Tensor, reader: Node | None = None) -> Tensor:
         """What a feature writes, given what all of its place writes; `reader` is the feature where it reads alone."""
         tensors, transcoder = TENSORS[node.of]
+        if len(tensors["b_dec"]) != self.model.d_model or node.of.startswith("z"):
+            return self.of_z(node)
         if node.kind == "mlp":
             block = self.model.blocks[node.layer]
             x = block.mlp_norm(self.read(reader or node.whole, "in"))
@@ -254,10 +283,24 @@ def with_features(model: Transformer, nodes: list[Node], seed: int = 0) -> Case:
     return replace(case, runs=run(model, case.clean, case.corrupt, [*only_named(model), *nodes]))
 
 
+def inner(model: Transformer, folder: Path) -> list[Node]:
+    """Features of what the heads of a layer write together and of what they gather, and of the stream behind them."""
+    places = [("a", 1, "hook_attn_out"), ("z", 0, "attn.hook_z"), ("b", 2, "hook_attn_out")]
+    places += [] if model.parallel else [("m", 1, "hook_resid_mid")]
+    found = []
+    for i, (name, layer, hook) in enumerate(places):
+        wide = model.n_heads * model.d_head if name == "z" else model.d_model
+        found += all_of(name, written(folder / name, random(wide, 5, 7 + i), *2 * [f"blocks.{layer}.{hook}"]))
+    return found
+
+
+@pytest.mark.parametrize("where", [three, inner])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
-def test_patching_features_equals_brute_force(family: str, random_model: Callable, tmp_path: Path) -> None:
+def test_patching_features_equals_brute_force(
+    family: str, where: Callable, random_model: Callable, tmp_path: Path
+) -> None:
     model = random_model(family)
-    nodes = three(model, tmp_path)
+    nodes = where(model, tmp_path)
     note(nodes)
     case = with_features(model, nodes)
 
@@ -334,6 +377,57 @@ def test_all_features_and_the_error_are_the_whole(family: str, random_model: Cal
             torch.testing.assert_close(of_parts, of_whole, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("family", FEW)
+def test_all_features_within_a_layer_are_what_stands_there(family: str, random_model: Callable, tmp_path: Path) -> None:
+    """Those of heads together are the heads; those of the stream behind them are the heads and the stream before."""
+    model = random_model(family)
+    case = with_features(model, nodes := inner(model, tmp_path))
+    for parts in ([node for node in nodes if node.of.startswith(name)] for name in "azm"):
+        if not parts:
+            continue
+        layer = parts[0].layer
+        wholes = [Node("head", layer, head) for head in range(model.n_heads)]
+        wholes += [Node("resid", layer)] if parts[0].kind == "mid" else []
+        for place, direction in ((EVERYWHERE, "noise"), (Position("END"), "denoise")):  # no head reads END but there
+            both = [
+                Experiment(sites=frozenset(Site(n, place) for n in some), direction=direction)
+                for some in (parts, wholes)
+            ]
+            of_parts, of_whole = logits(case, *both)
+            torch.testing.assert_close(of_parts, of_whole, atol=1e-3, rtol=1e-3)
+        for reader, port, place in ((LOGITS, "in", "END"), (Node("head", 2, 1), "v", "A")):
+            into = Input(reader, port)
+            both = [Experiment(frozenset(Edge(n, into, Position(place)) for n in some)) for some in (parts, wholes)]
+            of_parts, of_whole = logits(case, *both)
+            torch.testing.assert_close(of_parts, of_whole, atol=1e-3, rtol=1e-3)
+            assert (of_parts - logits(case, Experiment())[0]).abs().max() > 1e-3
+    same = replace(case, runs=run(model, case.clean, case.clean, [*only_named(model), *nodes]))
+    for node in nodes[:7]:
+        unchanged = logits(same, Experiment(sites=frozenset([Site(node, EVERYWHERE)])), Experiment())
+        torch.testing.assert_close(*unchanged, atol=1e-4, rtol=1e-4)
+
+
+def test_within_a_layer_what_cannot_be_exact_is_refused(random_model: Callable, tmp_path: Path) -> None:
+    model, parallel = random_model("gpt2"), random_model("gpt_neox")
+    nodes = inner(model, tmp_path)
+    a, z = (next(node for node in nodes if node.of.startswith(name)) for name in "az")
+    head, part = Node("head", 1, 0), Node("head", 0, 0, 2)
+    end = Input(LOGITS, "in")
+    for feature_, other in ((a, head), (z, part)):
+        for one in (
+            Experiment(frozenset(Edge(node, end, Position("END")) for node in (feature_, other))),
+            Experiment(sites=frozenset(Site(node, EVERYWHERE) for node in (feature_, other))),
+            Experiment(frozenset([Edge(other, end, Position("END"))]), frozenset([Site(feature_, EVERYWHERE)])),
+        ):
+            with pytest.raises(PatchError, match="cannot be patched together: parts of what the heads of layer"):
+                logits(with_features(model, [a, z]), one)
+    m = next(node for node in nodes if node.of.startswith("m"))
+    with pytest.raises(DictionaryError, match="between heads and MLP, which stand side by side in"):
+        logits(make_case(parallel), Experiment(sites=frozenset([Site(m, EVERYWHERE)])))
+    with pytest.raises(PatchError, match=r"a\[0\] is a part of"):
+        logits(with_features(model, [a]), Experiment(frozenset([Edge(part.whole, Input(a, "in"), EVERYWHERE)])))
+
+
 def test_how_a_feature_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:
     model = random_model("llama")
     tensors, hook = random(model.d_model, 5, 3), "blocks.1.hook_resid_pre"
@@ -366,7 +460,7 @@ def test_features_go_by_their_means(random_model: Callable, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("reads", "writes", "message"),
     [
-        ("blocks.1.hook_resid_mid", "blocks.1.hook_resid_mid", "where features cannot be patched yet"),
+        ("blocks.1.hook_mlp_in", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid to blocks.1.hook_attn_out"),
         ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_pre", "where features cannot be patched yet"),
         ("blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out", "blocks.1.hook_resid_mid to blocks.1.hook_mlp_out"),
     ],

@@ -16,6 +16,7 @@ from circuitdsl import cli
 from circuitdsl.api import loads
 from circuitdsl.circuit.nodes import Edge, Input, Node, Position, Site
 from circuitdsl.circuit.vocabulary import Metric
+from circuitdsl.measurements.activation import Activation
 from circuitdsl.measurements.requests import EdgeRequest, NodeRequest, Subgraph
 from circuitdsl.models import record
 from circuitdsl.models.agreement import logits_digest
@@ -468,3 +469,14 @@ def test_an_embedding_is_part_of_what_a_model_is(pocket) -> None:
         table[-1] += 1
         digests.add(logits_digest(replace(pocket, **{name: table})))
     assert len(digests) == 3
+
+
+def test_numbers_of_features_depend_on_the_prompts_that_settle_how_a_hook_is_read(key, pair: PromptPair) -> None:
+    def name(node: Node, clean: PromptPair) -> bytes:
+        return key(Activation((Site(node, Position("END")),)), clean)[0]
+
+    other, neuron = replace(pair, clean_tokens=pair.clean_tokens[::-1]), Node("mlp", 1, index=3)
+    feature = neuron._replace(of="t1#0")
+    assert name(feature, pair) != name(feature, other)
+    assert name(feature, pair) != name(feature._replace(of="t1#1"), pair)
+    assert name(neuron, pair) == name(neuron, other)
