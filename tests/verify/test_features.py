@@ -38,14 +38,14 @@ HEAD = 'circuit known\nmodel "pocket"\ntask ioi(prompts = 128)\n'
 SHIPPED = f'{HEAD}dictionary t1 = transcoder("pocket/transcoders/1")\n'
 
 
-def doubled(folder: Path, scale: float = 1.0) -> str:
+def doubled(folder: Path, scale: float = 1.0, hook: str = "blocks.3.hook_resid_post") -> str:
     """Two features for each dimension of what the final norm reads: they explain everything, or less if scaled."""
     one = torch.eye(D)
     both = torch.cat((one, -one))
     tensors = {"W_enc": scale * both.T, "W_dec": both, "b_enc": torch.zeros(2 * D), "b_dec": torch.zeros(D)}
     folder.mkdir()
     save_file({name: each.contiguous() for name, each in tensors.items()}, folder / "sae_weights.safetensors")
-    metadata = {"sae_lens_version": "6.51.1", "hook_name": "blocks.3.hook_resid_post"}
+    metadata = {"sae_lens_version": "6.51.1", "hook_name": hook}
     config = {
         "architecture": "standard",
         "d_in": D,
@@ -344,3 +344,37 @@ def test_a_changed_dictionary_gives_no_old_verdict(tmp_path: Path, monkeypatch: 
     assert weights.stat().st_size == before.st_size
     assert figure() == pytest.approx(0.9 * first, rel=1e-4)
     assert first > 0
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        pytest.param("hook_attn_out", marks=pytest.mark.long),
+        pytest.param("attn.hook_z", marks=pytest.mark.long),
+        "hook_resid_mid",
+    ],
+)
+def test_all_features_within_a_layer_do_what_it_does(hook: str, tmp_path: Path) -> None:
+    """Claims of all of them are those of the heads, or of the stream behind them, and no others hold."""
+    every = " ".join(f"x[{i}]" for i in range(2 * D))
+    whole = "resid3 3.*" if hook == "hook_resid_mid" else "3.*"
+    spec = tmp_path / "known.circ"
+    spec.write_text(
+        f"""{HEAD.replace("128", "64")}dictionary x = sae("{doubled(tmp_path / "x", hook=f"blocks.3.{hook}")}")
+features every = {every} at END
+nodes whole = {whole} at END
+expect knockout(every) : effect <= 10%
+expect knockout(whole) : effect <= 10%
+expect knockout(every) : effect >= 20%
+every -> logits at END : effect <= 10%
+whole -> logits at END : effect <= 10%
+every -> logits at END : effect >= 20%
+expect reconstruction(x) >= 90%
+expect reconstruction(x) <= 50%
+"""
+    )
+    with Session(cache=False) as session:
+        claims = session.verify(spec).claims  # type: ignore[union-attr]
+    assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"]
+    figures = [claim.measured.value for claim in claims]  # type: ignore[union-attr]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4) and figures[3] == pytest.approx(figures[4], abs=1e-4)
