@@ -123,6 +123,9 @@ def _clash(measurement: Measurement, under: Patch | Both | Intervention) -> str:
     sites = {site.node for patch in patches if isinstance(patch, NodePatch) for site in patch.sites}
     edges = [edge for patch in patches if isinstance(patch, EdgePatch) for edge in patch.edges]
     read = getattr(measurement, "nodes", ()) if isinstance(under, NodePatch | Both) else ()
+    named = {*sites, *(edge.sender for edge in edges), *getattr(measurement, "nodes", ())}
+    if isinstance(under, Intervention) and (crossing := sorted(node for node in named if node.crosses)):
+        return f"{crossing[0]}, which writes into several MLPs, is not measured in a changed model yet"
     return clash(edges, sites, read, any(isinstance(patch, EdgePatch) and patch.via_mlps for patch in patches))
 
 

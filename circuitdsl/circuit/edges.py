@@ -86,11 +86,11 @@ def resolve_edge(
     if not members:
         return None
     _warn_of_other_places(scope, ends, at, negligible)
-    if message := clash([each for member in members for each in member.edges]):
-        scope.sink.error("E051", message, edge.sender.span, REMEDY)
-        return None
     if edge.protocol is not None and edge.protocol.via_mlps is not None:
         via_mlps = edge.protocol.via_mlps
+    if message := clash([each for member in members for each in member.edges], via_mlps=via_mlps):
+        scope.sink.error("E051", message, edge.sender.span, REMEDY)
+        return None
     term = _ablation(scope, edge, via_mlps, ablate)
     if term is None:
         return None

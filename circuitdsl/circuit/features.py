@@ -26,7 +26,7 @@ def whole_of(found: Dictionary) -> Node:
         DictionaryError: features at its place cannot be patched.
     """
     hook, reads = found.writes[0], found.reads
-    if len(found.writes) > 1:
+    if found.crossing is not None:
         raise DictionaryError(f"{found.name} is a cross-layer transcoder, whose features write into several MLPs")
     if hook.kind == "mlp_out" and reads.kind in ("mlp_in", "mlp_out") and reads.layer == hook.layer:
         return Node("mlp", hook.layer)
@@ -46,11 +46,35 @@ def whole_of(found: Dictionary) -> Node:
     )
 
 
+def stands_in(found: Dictionary) -> Node:
+    """The same, and of a cross-layer transcoder the MLP of the layer at which it is encoded."""
+    if found.crossing is None:
+        return whole_of(found)
+    if found.reads.kind not in ("mlp_in", "resid_mid") or {hook.kind for hook in found.writes} != {"mlp_out"}:
+        raise DictionaryError(
+            f"{found.name} is a cross-layer transcoder from {found.reads} to {found.writes[0]}",
+            hint="its features are nodes where it reads what an MLP reads and writes what MLPs write",
+        )
+    return Node("mlp", found.reads.layer)
+
+
 def feature(name: str, found: Dictionary, index: int) -> Node:
-    """A feature of a dictionary, or with `ERROR` what its features leave; raises what `whole_of` raises."""
+    """A feature of a dictionary, or with `ERROR` what its features leave.
+
+    Raises:
+        DictionaryError: there is no such feature, or it cannot be patched.
+    """
     if index != ERROR:
         found.check_feature(index)
-    return whole_of(found)._replace(index=index, of=register(name, found))
+    node = stands_in(found)._replace(index=index, of=register(name, found))
+    if found.crossing is None:
+        return node
+    if index == ERROR:
+        raise DictionaryError(
+            f"{node} is no node: {found.name} is a cross-layer transcoder",
+            hint="what is left of an MLP depends on the features of all layers below as well",
+        )
+    return node._replace(reads=node.layer)
 
 
 def dictionary_of(node: Node) -> Dictionary:
@@ -109,7 +133,7 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
         if found.is_transcoder != KINDS[line.kind.text]:
             right = next(word for word, transcoder in KINDS.items() if transcoder == found.is_transcoder)
             raise DictionaryError(f"{found.name} is a {found.kind}", hint=f"write {right}({path})")
-        whole = whole_of(found)
+        whole = stands_in(found)
         if labels:
             scope.labels[line.name.text] = read_labels(folder / called, found.d_sae)
         place = str(place_of(path.text, folder).absolute())
@@ -175,7 +199,11 @@ def feature_of(scope: Scope, written: s.Feature) -> Node | None:
     if found is None:
         return None
     if which == "error":
-        return feature(name, found, ERROR)
+        try:
+            return feature(name, found, ERROR)
+        except DictionaryError as error:
+            scope.sink.error("E065", error.message, written.span, error.hint)
+            return None
     if not which.isdigit():
         message = f"'{which}' is no feature: a number is one, and 'error' what is left"
         scope.sink.error("E065", message, written.which.span)

@@ -52,6 +52,8 @@ class Node(NamedTuple):
     `index` picks a singular component of a head's output, a neuron of an MLP or, of the dictionary that `of` names (see
     `dictionaries.known`), a feature of an MLP or a stream; `ERROR` is what its features leave. -1 means the whole node.
     `ALONG` means the part of the node's term along a direction.
+    `reads` is set for the features of a cross-layer transcoder: the layer at which they are encoded, from which on they
+    write into every MLP. With that as its layer it is the feature, with a later one what it writes there.
     """
 
     kind: NodeKind
@@ -60,11 +62,13 @@ class Node(NamedTuple):
     index: int = -1  # type: ignore[assignment]
     of: str = ""
     along: Along | None = None
+    reads: int = -1
 
     def __repr__(self) -> str:
         """Fields that are seldom set are shown where they are: numbers are kept under such texts, and nulls drawn."""
         own = f"kind={self.kind!r}, layer={self.layer!r}, head={self.head!r}, index={self.index!r}"
         more = "".join(f", {name}={getattr(self, name)!r}" for name in ("of", "along") if getattr(self, name))
+        more += f", reads={self.reads!r}" if self.crosses else ""
         return f"Node({own}{more})"
 
     def __str__(self) -> str:
@@ -79,6 +83,11 @@ class Node(NamedTuple):
     def is_part(self) -> bool:
         """Whether it is a singular component, a neuron, a feature, or the part of a node along a direction."""
         return self.index >= 0
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it is a feature of a cross-layer transcoder."""
+        return self.reads >= 0
 
     @property
     def whole(self) -> Node:
@@ -130,7 +139,7 @@ def is_number(node: Node) -> bool:
 
 def may_change(node: Node) -> bool:
     """Whether interventions may change a part that has a value of its own."""
-    return is_inside(node) and node.kind in ("mlp", "resid")
+    return is_inside(node) and node.kind in ("mlp", "resid") and not node.crosses
 
 
 def receives(node: Node) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from circuitdsl.circuit.crossing import of_one_set, writings
 from circuitdsl.circuit.nodes import Edge, Node
 
 #: what helps against each of them
@@ -34,7 +35,7 @@ class Together:
 
     @cached_property
     def senders(self) -> frozenset[Node]:
-        return frozenset(edge.sender for edge in self.edges)
+        return frozenset(part for edge in self.edges for part in writings(edge.sender))
 
     @cached_property
     def readers(self) -> list[Node]:
@@ -51,8 +52,9 @@ def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
     """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
     first: dict[Node, Node] = {}
     for part in sorted(node for node in nodes if node.is_part):
-        if first.setdefault(part.whole, part).overlaps(part):
-            return first[part.whole], part
+        one = first.setdefault(part.whole, part)
+        if one.overlaps(part) and not of_one_set(one, part):
+            return one, part
     return None
 
 
@@ -106,6 +108,16 @@ def _past_features(run: Together) -> Iterator[str]:
             yield f"edges via MLPs past {node}, a feature of the residual stream that is patched too, are not measured"
 
 
+def _crossing(run: Together) -> Iterator[str]:
+    """A feature of a cross-layer transcoder, and an MLP that it writes into; and a way that is not open to it."""
+    crossing = sorted({part for node in (*run.every, *run.read) if node.crosses for part in writings(node)})
+    for part in crossing:
+        if part.whole in run.every:
+            yield _not_both(part.whole, part, "the feature is a part of what that MLP writes")
+    if crossing and run.via_mlps:
+        yield f"edges via MLPs are not measured with {crossing[0]}, which itself writes into several MLPs"
+
+
 RULES: tuple[Callable[[Together], Iterator[str]], ...] = (
     _divided,
     _head_along,
@@ -113,6 +125,7 @@ RULES: tuple[Callable[[Together], Iterator[str]], ...] = (
     _past_its_stream,
     _read_while_replaced,
     _past_features,
+    _crossing,
 )
 
 
@@ -120,7 +133,8 @@ def clash(
     edges: Collection[Edge], sites: Collection[Node] = (), read: Collection[Node] = (), via_mlps: bool = False
 ) -> str:
     """Why some patches are not made in one run; empty where they can be (see `Together`)."""
-    run = Together(frozenset(edges), frozenset(sites), frozenset(read), via_mlps)
+    parts = frozenset(part for node in sites for part in writings(node))
+    run = Together(frozenset(edges), parts, frozenset(read), via_mlps)
     return next((said for rule in RULES for said in rule(run)), "")
 
 

@@ -29,6 +29,10 @@ def resolve_path(scope: Scope, path: s.Path, negligible: bool = False) -> PathPa
     arrows = [arrow for arrow in found if arrow is not None]
     if len(arrows) < len(edges):
         return None
+    if crossing := next((edge.sender for arrow in arrows for edge in arrow.edges if edge.sender.crosses), None):
+        message = f"no path starts at {crossing} yet, a feature that writes into several MLPs"
+        scope.sink.error("E070", message, path.sender.span, "claim an edge from it, or knock it out")
+        return None
     right = [_carries(scope, hop, *pair) for hop, pair in zip(path.hops, pairwise(arrows), strict=False)]
     if not all(right):
         return None

@@ -7,11 +7,12 @@ layers.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from circuitdsl.dictionaries.circuit_tracer import CONFIG, hooks
 from circuitdsl.dictionaries.configuration import Config, yaml_file
-from circuitdsl.dictionaries.record import Dictionary, DictionaryError, Encoding, Held, Hook
+from circuitdsl.dictionaries.record import Dictionary, DictionaryError, Encoding, Held, Hook, checked
 from circuitdsl.dictionaries.tensors import Flat, stored
 
 FORM = "cross-layer transcoder"
@@ -44,7 +45,9 @@ def read(path: Path, name: str, at: Hook | None) -> tuple[Dictionary, ...]:
 
 
 def _one(config: Config, folder: Path, name: str, layer: int, many: int) -> Dictionary:
-    files = folder / f"W_enc_{layer}.safetensors", folder / f"W_dec_{layer}.safetensors"
+    *others, files = [
+        (folder / f"W_enc_{each}.safetensors", folder / f"W_dec_{each}.safetensors") for each in range(layer + 1)
+    ]
     if not files[1].is_file():
         raise DictionaryError(f"there is no {files[1].name} beside {files[0]}")
     found = stored(files[0]) | stored(files[1])
@@ -54,5 +57,18 @@ def _one(config: Config, folder: Path, name: str, layer: int, many: int) -> Dict
     if len(writes) == 1 and "W_dec" in tensors and len(tensors["W_dec"].shape) == 3:
         tensors["W_dec"] = Flat(tensors["W_dec"])
     encoding = Encoding("jumprelu" if "threshold" in tensors else "relu", signed="threshold" in tensors)
-    known = tuple(path for path in (config.path, *files) if path.is_file())
-    return Dictionary(name, FORM, reads, writes, encoding, tensors, known, config.word("model_name"))
+    # what it explains depends on the features of the layers below
+    known = tuple(path for path in (config.path, *files, *chain.from_iterable(others)) if path.is_file())
+    of = config.word("model_name")
+    return Dictionary(name, FORM, reads, writes, encoding, tensors, known, of, crossing=folder.absolute())
+
+
+def below(found: Dictionary) -> tuple[Dictionary, ...]:
+    """The dictionaries of the layers below of a cross-layer transcoder; none for other dictionaries.
+
+    Raises:
+        DictionaryError: they cannot be read.
+    """
+    if found.crossing is None:
+        return ()
+    return tuple(checked(each) for each in read(found.crossing, "", None) if each.reads.layer < found.reads.layer)

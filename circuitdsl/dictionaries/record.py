@@ -124,6 +124,7 @@ class Dictionary:
         centred: whether the mean over the stream's dimensions was taken out of what it reads (TransformerLens'
             `center_writing_weights`); None where the files do not say.
         about: what else the files say that a reader may want to know.
+        crossing: of an encoder of a cross-layer transcoder, the folder in which those of the other layers are.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Dictionary:
     model: str = ""
     centred: bool | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    crossing: Path | None = None
 
     @property
     def d_in(self) -> int:

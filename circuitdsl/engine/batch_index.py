@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from circuitdsl.circuit.crossing import written_at, written_before
 from circuitdsl.circuit.nodes import EVERYWHERE, LOGITS, Ablation, Edge, Input, Node, Position, Site, is_inside
 from circuitdsl.engine.experiment import Before, Experiment, PatchError
 from circuitdsl.models.parts import PORTS, Port, Transformer
@@ -106,8 +107,8 @@ def plan(experiment: Experiment, model: Transformer) -> Plan:
 
 @lru_cache(maxsize=2**14)
 def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
-    edges = experiment.edges
-    patched = [Site(edge.receiver.node, edge.position) for edge in edges] + list(experiment.sites)
+    edges, knocked_out = written_before(experiment.edges, parallel), written_at(experiment.sites)
+    patched = [Site(edge.receiver.node, edge.position) for edge in edges] + knocked_out
     between = by_node(site for site in patched if site.node.kind in ("mlp", "resid"))
     reads: dict[Place, dict[Node, Senders]] = {}
     flows: dict[tuple[Place, Senders], Flow] = {}
@@ -123,7 +124,7 @@ def _sorted_out(experiment: Experiment, n_layers: int, parallel: bool) -> Plan:
             held = tuple((n, names) for n, names in between.items() if n in own or first <= n.stage(parallel) < stage)
             flows[place, senders] = Route(senders, first, held), stage
     sites: dict[Node, dict[Node, Names]] = {}
-    for node, names in by_node(experiment.sites).items():
+    for node, names in by_node(knocked_out).items():
         sites.setdefault(layer_of(node), {})[node] = names
     first = min((site.node.stage(parallel) for site in patched), default=float("inf"))
     streams = [node for node in sites if node.kind == "resid"]
@@ -405,8 +406,11 @@ class Batch:
         return frozenset(layer_of(node) for node in self.kept_nodes if not is_inside(node))
 
     def inside(self, of: Node) -> tuple[Node, ...]:
-        """The neurons and features of an MLP or a stream that are needed: to be replaced, or read by a later input."""
-        replaced = (node for plan in self.plans for node in plan.sites.get(of, ()))
+        """The neurons and features of an MLP or a stream that are needed: to be replaced, or read by a later input.
+
+        Of those that write into later layers as well, what they write there is among them.
+        """
+        replaced = (node for plan in self.plans for nodes in plan.sites.values() for node in nodes)
         return inside((*replaced, *self.readers(of), *self.kept_nodes), of)
 
     def readers(self, of: Node) -> tuple[Node, ...]:

@@ -6,7 +6,7 @@ What is explained is `1 - sum |error|^2 / sum |x - mean x|^2` over all positions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.nodes import Position
 from circuitdsl.dictionaries.coder import Coder, load
+from circuitdsl.dictionaries.cross_layer import below as layers_below
 from circuitdsl.dictionaries.known import FEW, known, settle
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.hooks import USUAL, Reading, at_hook, check_fits, kept_at, readings
@@ -177,7 +178,7 @@ def settled(prompts: Prompts, of: str) -> None:
     """
     found, few = known(of).dictionary, prompts.pairs[:FEW]
     check_fits(found, prompts.model)
-    way, share = best_reading(prompts.model, found, few)
+    way, share = best_reading(prompts.model, found, few, tuple(seen_on(prompts.model, layers_below(found), few)))
     if share < 0:
         raise DictionaryError(foreign(found, prompts.model, share))
     settle(of, way.gained, way.centred)
@@ -196,6 +197,7 @@ def foreign(found: Dictionary, model: Transformer, explained: float) -> str:
 def explained_by_prompt(prompts: Prompts, of: str) -> np.ndarray:
     """How much a dictionary explains of each prompt: 1 less its error, as a share of what varies in one on average."""
     seen, pairs = _settled(prompts, of), prompts.pairs
+    seen = replace(seen, below=tuple(seen_on(prompts.model, layers_below(seen.found), pairs[:FEW])))
     left, sums = np.zeros(len(pairs)), Explained()
     for places, _, run in _runs(seen, pairs, "clean_tokens"):
         wanted, made = seen.wanted(run), seen.made(run, seen.encode(run))

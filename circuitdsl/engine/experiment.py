@@ -14,7 +14,7 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitdsl.circuit.features import dictionary_of, whole_of
+from circuitdsl.circuit.features import dictionary_of, stands_in
 from circuitdsl.circuit.nodes import ERROR, Ablation, Direction, Edge, Node, Position, Site, receives
 from circuitdsl.circuit.overlaps import REMEDY, clash
 from circuitdsl.engine.hooks import check_fits
@@ -118,6 +118,8 @@ def check(model: Transformer, experiment: Experiment) -> None:
         if lost := {edge.sender for edge in following} - {edge.receiver.node for edge in arrow}:
             raise PatchError(f"a path breaks off before {min(lost)}: nothing on it is sent there")
     for edge in frozenset().union(*experiment.before, experiment.edges):
+        if experiment.before and edge.sender.crosses:
+            raise PatchError(f"no path starts at {edge.sender}, a feature that writes into several MLPs")
         check_node(model, edge.sender)
         check_node(model, edge.receiver.node)
         if edge.receiver.node.is_part and not receives(edge.receiver.node):
@@ -146,7 +148,7 @@ def check_feature(model: Transformer, node: Node) -> None:
     if node.index != ERROR and node.index >= found.d_sae:
         raise PatchError(f"{found.name} has features 0 to {found.d_sae - 1}, so there is no {node}")
     check_fits(found, model)
-    if whole_of(found) != node.whole:
+    if stands_in(found) != (Node("mlp", node.reads) if node.crosses else node.whole):
         raise PatchError(f"{found.name} sits at {found.writes[0]}, where {node} is no part of {node.whole}")
 
 

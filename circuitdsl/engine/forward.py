@@ -110,20 +110,24 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
     for run, own in zip(runs, apart(mid, batches, widths), strict=True):
         _put_parts(run, behind, own, of_stream(run.batch.inside(behind), own))
     source = resid if model.parallel else mid
-    x = block.mlp_norm(source)
-    for run, own, normed in zip(runs, apart(source, batches, widths), apart(x, batches, widths), strict=True):
-        if reads := run.batch.reads(layer, "in", run.batch.width(layer)):
+    mlp, into = (
+        Node("mlp", layer),
+        [run.batch.reads(layer, "in", width) for run, width in zip(runs, widths, strict=True)],
+    )
+    x = source.clone() if any(into) else source
+    for run, reads, own, read in zip(runs, into, *(apart(each, batches, widths) for each in (source, x)), strict=True):
+        if reads:
             at = reads.points.flat
-            normed.view(-1, model.d_model)[at] = block.mlp_norm(patched_inputs(run, own.flatten(0, 2)[at], reads))
-    mlp = Node("mlp", layer)
+            read.view(-1, model.d_model)[at] = patched_inputs(run, own.flatten(0, 2)[at], reads)
     inside = [run.batch.reads_inside(mlp, width) for run, width in zip(runs, widths, strict=True)]
     at_sources = zip(runs, apart(source, batches, widths), inside, strict=True)
     more = [_read_inside(run, own.flatten(0, 2), reads, reads.points.flat) for run, own, reads in at_sources if reads]
-    (out, activations), *received = _mlp(runs, layer, [x, *map(block.mlp_norm, more)])
+    (out, activations), *received = _mlp(runs, layer, [x, *more])
     for node, values in activations.items():
         for run, own in zip(runs, apart(values, batches, widths), strict=True):
             if node in run.batch.inside(mlp):
                 run.now.kept[node] = own
+                _as_wide_as_written(run, node)
     for run, own, reads in zip(runs, apart(out, batches, widths), inside, strict=True):
         if reads:
             _receive(run, mlp, reads, received.pop(0)[1], own.flatten(0, 2), reads.points.flat)
@@ -135,14 +139,25 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
 def _mlp(
     runs: Passes, layer: int, inputs: list[Float[Tensor, "_ d"]]
 ) -> list[tuple[Float[Tensor, "_ d"], dict[Node, Tensor]]]:
-    """For some inputs: what the MLP writes, and the values of the neurons and features that any of the passes needs."""
-    asked = {node for run in runs for node in run.batch.inside(Node("mlp", layer))}
-    out, values = written_inside(runs[0].model, layer, asked, inputs[0] if len(inputs) == 1 else torch.cat(inputs))
+    """For some inputs: what the MLP writes, and the values of the neurons and features that any of the passes needs.
+
+    Args:
+        inputs: what it reads, before its norm.
+    """
+    model, asked = runs[0].model, {node for run in runs for node in run.batch.inside(Node("mlp", layer))}
+    source = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
+    out, values = written_inside(model, layer, asked, model.blocks[layer].mlp_norm(source), source)
     if len(inputs) == 1:
         return [(out, values)]
     sizes = [len(x) for x in inputs]
     parts = {node: value.split(sizes) for node, value in values.items()}
     return [(own, {node: each[i] for node, each in parts.items()}) for i, own in enumerate(out.split(sizes))]
+
+
+def _as_wide_as_written(run: PatchedRun, node: Node) -> None:
+    """The value of a feature that writes into a later layer: a copy, at the positions that are computed there."""
+    if node.crosses:
+        run.now.kept[node] = run.now.kept[node][:, :, -run.batch.width(node.layer) :].clone()
 
 
 def _read_inside(
@@ -338,19 +353,20 @@ def _entering(run: PatchedRun) -> Generator[list[Tensor], list[tuple[Tensor, dic
         out[rows] = narrow.mlp_of_heads(model, cache, jobs.points, moved, block.mlp_norm.scale(source)[rows])
         through = through[:0]
     at, flat = (source, points.flat) if len(through) == len(source) else (source[through], points.flat[through])
-    x = block.mlp_norm(at)
+    x = at.clone() if reads else at
     if reads:
         rows = torch.searchsorted(flat, reads.points.flat)
-        x[rows] = block.mlp_norm(patched_inputs(run, at[rows], reads))
+        x[rows] = patched_inputs(run, at[rows], reads)
     if inside:
         run.tally.block_positions += inside.n_changes
         changed = torch.searchsorted(points.flat, inside.points.flat)
-        (written, activations), (_, received) = yield [x, block.mlp_norm(_read_inside(run, source, inside, changed))]
+        (written, activations), (_, received) = yield [x, _read_inside(run, source, inside, changed)]
     else:
         ((written, activations),) = yield [x]
     out[through] = written
     for node in own:
         run.now.kept[node].flatten(0, 2)[flat] = activations[node]
+        _as_wide_as_written(run, node)
     if inside:
         _receive(run, mlp, inside, received, out, changed)
     for site in sites:
@@ -572,7 +588,8 @@ def _replaced(run: PatchedRun, of: Node, site: Sites, now: Float[Tensor, "points
     if site.part is not None and site.part.along:
         return now + in_whole(run.model, site.part, run.runs.substitute(site.ablate, of, *at) - now)
     change = now[:0]
-    for node in () if of.kind == "head" else run.batch.inside(of) if site.part is None else (site.part,):
+    own = [node for node in run.batch.inside(of) if not node.crosses] if site.part is None else [site.part]
+    for node in () if of.kind == "head" else own:
         kept, other = run.now.kept[node], run.runs.substitute(site.ablate, node, *at)
         flat = (kept[..., None] if is_number(node) else kept).flatten(0, 2)
         change = other - flat[site.points.flat]

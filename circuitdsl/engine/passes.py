@@ -136,8 +136,8 @@ class Pass:
         self._keep("mlp_in", layer, resid if model.parallel else mid)
         if self.steps <= 3 * layer + 2:
             return Layer(k, v, written)
-        x = block.mlp_norm(resid if model.parallel else mid)
-        term, values = written_inside(model, layer, self.out.kept, x)
+        source = resid if model.parallel else mid
+        term, values = written_inside(model, layer, self.out.kept, block.mlp_norm(source), source)
         term = self.edits.inside(self.edits.mlp(layer, term, self.rows), values, self.rows)
         self.resid = self.edits.stream(layer + 1, mid + term, self.rows)
         stream = Node("resid", layer + 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import inf
 
+from circuitdsl.circuit.crossing import writings
 from circuitdsl.circuit.nodes import EMBED, LOGITS, Ablation, Node, is_inside
 
 Nodes = frozenset[Node]
@@ -82,8 +83,8 @@ def everything(n_layers: int, neurons: Nodes = frozenset()) -> Kept:
 
 def values(*nodes: Node) -> Nodes:
     """What is kept to know the terms of nodes: for a neuron or a feature, the value of the whole as well."""
-    wholes = frozenset(Node(node.kind, node.layer) for node in nodes)
-    return wholes | set(filter(is_inside, nodes))
+    parts = [part for node in nodes for part in writings(node)]
+    return frozenset(Node(part.kind, part.layer) for part in parts) | set(filter(is_inside, parts))
 
 
 @lru_cache

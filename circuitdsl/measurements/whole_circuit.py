@@ -99,7 +99,10 @@ class WholeCircuit(Kind):
         return tuple((cls(name), (Within(figures.get(name, "effect"), None, None, ""),)) for name in cls.words)
 
     def lacks(self, whole: Membership) -> str:
-        if twice := divided_twice((*(site.node for site in whole.sites), *(edge.sender for edge in whole.edges))):
+        nodes = [*(site.node for site in whole.sites), *(edge.sender for edge in whole.edges)]
+        if crossing := sorted(node for node in nodes if node.crosses):
+            return f"the circuit holds {crossing[0]}, which writes into several MLPs: it is not kept alone yet"
+        if twice := divided_twice(nodes):
             return f"the circuit holds {twice[0]} and {twice[1]}, which share what they write: it would count twice"
         if self.keep == "edges":
             return "" if whole.edges else "the circuit has no edge: no line claims one that is not negligible"

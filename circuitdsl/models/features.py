@@ -32,10 +32,11 @@ def coder_of(of: str, features: tuple[int, ...] | None, device: torch.device) ->
 
 
 @lru_cache(maxsize=2**12)
-def _direction(of: str, index: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, " d"]:
-    """What a feature of activation 1 writes."""
+def _direction(of: str, index: int, layer: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, " d"]:
+    """What a feature of activation 1 writes; of a cross-layer transcoder, into a layer."""
     held = known(of).dictionary
     row = held.tensors["W_dec"].read([index])[0].to(device)
+    row = row if row.ndim == 1 else row[layer - held.reads.layer]
     return (row / row.norm() if held.encoding.rescaled else row).to(dtype)
 
 
@@ -43,7 +44,7 @@ def term_of(model: Transformer, node: Node, value: Float[Tensor, "*rows _"]) -> 
     """What a feature writes, given its value."""
     if node.index == ERROR:
         return value
-    found = _direction(node.of, node.index, value.device, value.dtype)
+    found = _direction(node.of, node.index, node.layer, value.device, value.dtype)
     return value * (_through(model, node.layer, found) if known(node.of).dictionary.reads.kind == "z" else found)
 
 
@@ -81,19 +82,31 @@ def of_heads(
 
 
 def of_mlp(
-    model: Transformer, nodes: Iterable[Node], x: Float[Tensor, "*rows d"], term: Float[Tensor, "*rows d"]
+    model: Transformer,
+    nodes: Iterable[Node],
+    x: Float[Tensor, "*rows d"],
+    term: Float[Tensor, "*rows d"],
+    before: Float[Tensor, "*rows d"] | None = None,
 ) -> dict[Node, Tensor]:
-    """The values of features of an MLP.
+    """The values of features of an MLP, whatever layer they write into.
 
     Args:
         x: what the MLP reads, behind its norm.
         term: what it writes.
+        before: what it reads, before that norm.
     """
     found: dict[Node, Tensor] = {}
     for used, own in _by_dictionary(nodes):
-        norm = model.blocks[own[0].layer].mlp_norm
-        read = term if used.dictionary.reads.kind == "mlp_out" else x if used.gained else _before_gain(norm, x)
-        found |= _values(used, own, read, term)
+        hook = used.dictionary.reads
+        if hook.kind == "resid_mid":
+            assert before is not None, "without it there are no features that read it (`writers.written_inside`)"
+            read = before
+        else:
+            norm = model.blocks[hook.layer].mlp_norm
+            read = term if hook.kind == "mlp_out" else x if used.gained else _before_gain(norm, x)
+        encoded = {node: node._replace(layer=hook.layer) for node in own}
+        values = _values(used, sorted(set(encoded.values())), read, term)
+        found |= {node: values[one] for node, one in encoded.items()}
     return found
 
 

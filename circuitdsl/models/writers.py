@@ -133,23 +133,32 @@ def layer_of(node: Node) -> Node:
 
 
 def inside(nodes: Iterable[Node], whole: Node) -> tuple[Node, ...]:
-    """The neurons or features of an MLP or a stream among some nodes, sorted, each once."""
-    return tuple(sorted({node for node in nodes if is_inside(node) and layer_of(node) == whole}))
+    """The neurons or features of an MLP or a stream among some nodes, sorted, each once.
+
+    What a feature of a cross-layer transcoder writes into later layers is counted to the MLP at which it is encoded.
+    """
+    parts = {node: Node("mlp", node.reads) if node.crosses else layer_of(node) for node in nodes if is_inside(node)}
+    return tuple(sorted(node for node, of in parts.items() if of == whole))
 
 
 def written_inside(
-    model: Transformer, layer: int, nodes: Iterable[Node], x: Float[Tensor, "*rows d"]
+    model: Transformer,
+    layer: int,
+    nodes: Iterable[Node],
+    x: Float[Tensor, "*rows d"],
+    before: Float[Tensor, "*rows d"] | None = None,
 ) -> tuple[Float[Tensor, "*rows d"], dict[Node, Tensor]]:
     """What the MLP of a layer writes, and the values of some of its neurons and features.
 
     Args:
         x: what it reads, behind its norm.
+        before: the same before the norm; without it there are no values of features of cross-layer transcoders.
     """
-    own = inside(nodes, Node("mlp", layer))
+    own = [node for node in inside(nodes, Node("mlp", layer)) if before is not None or not node.crosses]
     numbers = [node for node in own if not node.of]
     term, activations = model.blocks[layer].mlp.written(x, [node.index for node in numbers])
     found = dict(zip(numbers, activations, strict=True))
-    return term, found | of_mlp(model, (node for node in own if node.of), x, term)
+    return term, found | of_mlp(model, (node for node in own if node.of), x, term, before)
 
 
 def kept_if_named(nodes: Iterable[Node]) -> tuple[Node, ...]:

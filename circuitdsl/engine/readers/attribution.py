@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitdsl.circuit.crossing import writings
 from circuitdsl.engine.experiment import experiment_of
 from circuitdsl.engine.intervene import Intervened
 from circuitdsl.engine.metrics import padded
@@ -29,14 +30,15 @@ def read(batch: Batch, requests: Sequence[Attribution]) -> Mapping[Request, Numb
     found: dict[Request, Numbers] = {}
     for under in dict.fromkeys(request.under for request in requests):
         together = [request for request in requests if request.under == under]
-        nodes = list(dict.fromkeys(node for request in together for node in request.nodes))
+        parts = {request: [part for node in request.nodes for part in writings(node)] for request in together}
+        nodes = list(dict.fromkeys(part for own in parts.values() for part in own))
         if under is None:
             terms = terms_at_end(batch.model, batch.runs.clean, nodes)
         else:
             (terms,) = patched_terms(batch.runs, [experiment_of(under)], batch.places([under]), nodes, **batch.limits)
         logits = _logits(batch, terms).cpu().double().numpy()
         for request in together:
-            found[request] = Numbers(logits[:, [nodes.index(node) for node in request.nodes]].sum(1))
+            found[request] = Numbers(logits[:, [nodes.index(part) for part in parts[request]]].sum(1))
     return found
 
 
