@@ -71,4 +71,8 @@ def below(found: Dictionary) -> tuple[Dictionary, ...]:
     """
     if found.crossing is None:
         return ()
-    return tuple(checked(each) for each in read(found.crossing, "", None) if each.reads.layer < found.reads.layer)
+    return tuple(
+        checked(each)
+        for each in read(found.crossing, str(found.crossing), None)
+        if each.reads.layer < found.reads.layer
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from circuitdsl.circuit.arguments import group_argument, refuse_others, sort_arguments, value_test
+from circuitdsl.circuit.crossing import writings
 from circuitdsl.circuit.measurement import Expected
 from circuitdsl.circuit.nodes import LOGITS, Node
 from circuitdsl.circuit.scope import Scope
@@ -52,7 +53,7 @@ class Attribution(Reading):
         return {"read": "attribution", "run": "clean", "norm": "clean"}
 
     def layers(self, n_layers: int) -> int:
-        return 1 + max(node.layer for node in self.nodes)
+        return 1 + max(part.layer for node in self.nodes for part in writings(node))
 
     def kept(self, n_layers: int) -> Kept:
         found = Kept(clean=values(LOGITS, *self.nodes)) | self.patched(n_layers)

@@ -117,6 +117,15 @@ def test_what_is_refused(line: str, folder: Path) -> None:
     assert re.search(REFUSED[line], said), said
 
 
+def test_attribution_under_a_condition_is_of_all_that_is_written(folder: Path) -> None:
+    claims = "when 0.6 at END is knocked out", "  expect attribution(c1[49]) > 0"
+    later, plain = (
+        lines(folder, f'dictionary c1 = transcoder("{path}")', *claims).claims[0].measured.value
+        for path in ("later/W_enc_1.safetensors", "pocket/transcoders/1")
+    )
+    assert later == pytest.approx(plain, abs=1e-5) != pytest.approx(0, abs=1e-3)
+
+
 def test_features_of_several_layers_of_one_set_go_together(folder: Path) -> None:
     found = lines(folder, SET, "expect knockout(c1[49] + c2[129] + c3[142] at END) : effect in [-20%, 20%]")
     assert found.claims[0].verdict in ("holds", "undecided"), found.claims[0].reason
