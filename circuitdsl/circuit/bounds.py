@@ -148,8 +148,9 @@ def effect_tests(
         scope.sink.error("E083", message, expect.relation.span, "write a claim on it, such as ': lowers'")
         return None
     if isinstance(expect.relation, s.Against):
-        by, shares = expect.relation.by, delta_unit(scope) == "points"
-        delta = by is None or (shares and by.unit == "points")
+        by, shares, shape = expect.relation.by, delta_unit(scope) == "points", METRICS.get(scope.metric.name)
+        # where the metric is better when lower, a change above 0 is a share of the gap below 0, which `by` speaks of
+        delta = shape is None or not shape.falls if by is None else shares and by.unit == "points"
         unit: Unit = "effect" if not delta else delta_unit(scope)
         found = against(scope, expect.relation, unit, "delta" if delta else "effect", expect.measurement.name.text)
         return None if found is None else (found,)

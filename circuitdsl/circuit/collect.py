@@ -10,7 +10,7 @@ from typing import cast
 from circuitdsl.circuit.arguments import sites_of
 from circuitdsl.circuit.changes import Both, Condition, EdgePatch, Intervention, NodePatch, Patch
 from circuitdsl.circuit.claims import Circuit, Claim, Group, membership
-from circuitdsl.circuit.criteria import Exceeds, Stronger
+from circuitdsl.circuit.criteria import Exceeds, Stronger, Test
 from circuitdsl.circuit.edges import resolve_edge
 from circuitdsl.circuit.expressions import evaluate
 from circuitdsl.circuit.interventions import resolve_intervention
@@ -193,11 +193,7 @@ class Claims:
                 self.tasks(getattr(statement, "on", None), None, statement)
             return
         measurement, tests = expected
-        if under is not None and isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
-            message = "the condition knocks all of it out already: there is nothing left to knock out"
-            scope.sink.error("E087", message, statement.measurement.span)
-        if under is not None and (message := _clash(measurement, under.effect)):
-            scope.sink.error("E087", message, getattr(statement, "measurement", statement).span, REMEDY)
+        if under is not None and not self._possible(statement, measurement, tests, under):
             return
         others = [t.patch if isinstance(t, Stronger) else t.other for t in tests if isinstance(t, Stronger | Exceeds)]
         named = [*measurement.positions, *[position for other in others if other for position in other.positions]]
@@ -230,6 +226,20 @@ class Claims:
             self.claims.append(claim)
             if measurement.of_whole:
                 self.whole[claim.id] = statement
+
+    def _possible(self, statement: s.Statement, own: Measurement, tests: Iterable[Test], under: Condition) -> bool:
+        """Whether each figure of a claim can be measured under its condition; else a diagnostic was emitted."""
+        where, relation = (getattr(statement, name, statement) for name in ("measurement", "relation"))
+        others = [(test.other, getattr(relation, "other", where)) for test in tests if isinstance(test, Exceeds)]
+        for measurement, written in ((own, where), *others):
+            assert measurement is not None
+            if isinstance(statement, s.Expect) and measurement.is_void_under(under.effect):
+                message = "the condition knocks all of it out already: there is nothing left to knock out"
+                self.scope.sink.error("E087", message, written.span)
+            if message := _clash(measurement, under.effect):
+                self.scope.sink.error("E087", message, written.span, REMEDY)
+                return False
+        return True
 
     def finish(self, groups: Iterable[Group]) -> None:
         """Claims on the whole circuit: they need one, and are checked on the tasks that define all of its positions."""

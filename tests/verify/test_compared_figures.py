@@ -148,3 +148,20 @@ def test_a_comparison_asks_for_both_figures_and_for_nothing_else(pocket) -> None
     (found,) = plan(circuit, shape_of(pocket))
     assert len(found.requests) == 2 and not found.null_requests
     assert found.parts[0].times == pytest.approx(1 / 4)
+
+
+def test_the_other_figure_must_be_possible_under_the_condition_too() -> None:
+    text = spec("when m1[17] is knocked out", "  expect knockout(mover) < knockout(t1[49])")
+    (found,) = [each for each in loads(text).diagnostics if each.severity == "error"]
+    assert (found.code, found.span.column) == ("E087", text.splitlines()[-1].index("< k") + 3)
+    assert "m1[17] and t1[49] cannot be patched together" in found.message
+
+
+def test_where_the_metric_is_better_when_lower_changes_are_shares_of_the_gap_with_and_without_by(check) -> None:
+    """What holds by 20 % holds without a number, too: `kl` rises when the metric falls."""
+    lines = [f"expect knockout({one}) < knockout({other}){by}" for one, other, by in KL_SIDES]
+    verdicts = [claim.verdict for claim in check(spec("metric kl", *lines), early_stop=False).claims]
+    assert verdicts == ["holds", "holds", "fails"]
+
+
+KL_SIDES = (("embed", "m3", ""), ("embed", "m3", " by 20%"), ("m3", "embed", ""))
