@@ -404,10 +404,30 @@ whole -> logits at END : effect <= 10%
 every -> logits at END : effect >= 20%
 expect reconstruction(x) >= 90%
 expect reconstruction(x) <= 50%
+intervention gone
+  replace every with corrupt
+  expect logit_diff in [-30, 30]
+  expect logit_diff rises by >= 8
 """
     )
     with Session(cache=False) as session:
-        claims = session.verify(spec).claims  # type: ignore[union-attr]
-    assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"]
+        report = session.verify(spec)
+    claims, (task,) = report.claims, report.tasks  # type: ignore[union-attr]
+    assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"] * 2
+    replaced = task.clean + claims[0].measured.value * (task.clean - task.corrupt_value)  # type: ignore[union-attr]
+    assert claims[8].measured.value == pytest.approx(replaced, abs=1e-3)  # type: ignore[union-attr]
     figures = [claim.measured.value for claim in claims]  # type: ignore[union-attr]
     assert figures[0] == pytest.approx(figures[1], abs=1e-4) and figures[3] == pytest.approx(figures[4], abs=1e-4)
+
+
+@pytest.mark.parametrize("line", ["scale 3.1 by 0", "set attention(3.1, END -> S2) = 100%", "project out 3.1[0]"])
+def test_heads_and_what_they_write_together_are_not_changed_in_one_intervention(line: str, tmp_path: Path) -> None:
+    name = doubled(tmp_path / "x", hook="blocks.3.hook_attn_out")
+    text = (
+        f'{HEAD}dictionary x = sae("{name}")\nintervention some\n  scale x[1] by 0\n  LINE\n  expect logit_diff <= 9\n'
+    )
+    own, other = (
+        loads(text.replace("LINE", each), tmp_path / "it.circ").diagnostics for each in (line, "scale 2.1 by 0")
+    )
+    assert [(d.code, d.message.partition(":")[2]) for d in own] == [("E121", " they share what they write")]
+    assert not [d for d in other if d.severity == "error"]
