@@ -378,3 +378,16 @@ expect reconstruction(x) <= 50%
     assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"]
     figures = [claim.measured.value for claim in claims]  # type: ignore[union-attr]
     assert figures[0] == pytest.approx(figures[1], abs=1e-4) and figures[3] == pytest.approx(figures[4], abs=1e-4)
+
+
+@pytest.mark.parametrize("part", ["m1[17]", "t1[49]"])
+@pytest.mark.parametrize("ablate", ["mean", "zero"])
+def test_a_part_and_its_whole_are_knocked_out_side_by_side(pocket: Transformer, part: str, ablate: str) -> None:
+    """Other values are put into the part than into the whole: each claim is what it is alone."""
+    lines = [f"expect knockout({part} at END, ablate = {ablate}) : lowers", "expect knockout(m1 at END) : lowers"]
+    together, *alone = (
+        loads(SHIPPED.replace("128", "32") + "\n".join(some) + "\n").verify(pocket, cache=False).claims
+        for some in (lines, lines[:1], lines[1:])
+    )
+    found = [claim.measured.delta for claim in together]  # type: ignore[union-attr]
+    assert found == pytest.approx([claim.measured.delta for (claim,) in alone], abs=1e-5)  # type: ignore[union-attr]
