@@ -123,6 +123,8 @@ class Circuit:
     path: str = ""
     #: the dictionaries whose features it may name (see `features.places_of`)
     dictionaries: tuple[tuple[str, str, str], ...] = field(default=(), compare=False)
+    #: what features are called, by the name of their dictionary
+    labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict, compare=False)
     #: the hash of the spec's text with what it uses; `said` gives the same without layout and comments
     sha256: str = field(default="", compare=False)
     said: Callable[[], str] = field(default=str, compare=False)

@@ -10,6 +10,7 @@ from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.scope import Scope
 from circuitdsl.dictionaries import place_of, read_dictionary
 from circuitdsl.dictionaries.known import is_known, known, name_of, register
+from circuitdsl.dictionaries.labels import read_labels
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError, hook_named
 from circuitdsl.language import syntax as s
 from circuitdsl.language.diagnostics import suggest
@@ -82,20 +83,26 @@ def find_dictionaries(scope: Scope, statements: Iterable[s.Statement], spec: str
 def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dictionary | None:
     """The dictionary of a line; None after a diagnostic was emitted."""
     path = next((each for each in line.arguments if isinstance(each, s.Text)), None)
-    at = next((each for each in line.arguments if isinstance(each, s.Option) and each.key.text == "at"), None)
+    at, labels = (
+        next((each for each in line.arguments if isinstance(each, s.Option) and each.key.text == key), None)
+        for key in ("at", "labels")
+    )
     if line.kind.text not in KINDS:
         scope.sink.unknown("E064", "kind of dictionary", line.kind.text, line.kind.span, KINDS)
         return None
-    if path is None or any(each not in (path, at) for each in line.arguments):
+    if path is None or any(each not in (path, at, labels) for each in line.arguments):
         message = (
-            f'a dictionary has one path, and may say where it writes: {line.kind}("…", at = "blocks.1.hook_mlp_out")'
+            "a dictionary has one path, and may say where it writes and what its features are called: "
+            f'{line.kind}("…", at = "blocks.1.hook_mlp_out", labels = "labels.json")'
         )
         scope.sink.error("E064", message, line.span)
         return None
-    problem = None if trusted or path.text.startswith("pocket/") else leaves(path.text, folder, folder)
-    if problem:
-        scope.sink.error("E032", f"{problem}: a dictionary lies in the spec's own folder or below", path.span)
-        return None
+    called = getattr(labels.value, "text", "") if labels else ""
+    for each, what in ((path.text, "a dictionary lies"), (called, "labels lie")):
+        shipped = trusted or not each or each.startswith("pocket/")
+        if problem := None if shipped else leaves(each, folder, folder):
+            scope.sink.error("E032", f"{problem}: {what} in the spec's own folder or below", path.span)
+            return None
     try:
         hook = hook_named(getattr(at.value, "text", ""), "the option") if at else None
         found = read_dictionary(path.text, hook, folder)
@@ -103,6 +110,8 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
             right = next(word for word, transcoder in KINDS.items() if transcoder == found.is_transcoder)
             raise DictionaryError(f"{found.name} is a {found.kind}", hint=f"write {right}({path})")
         whole = whole_of(found)
+        if labels:
+            scope.labels[line.name.text] = read_labels(folder / called, found.d_sae)
         place = str(place_of(path.text, folder).absolute())
         register(line.name.text, found, place, str(hook) if hook else "")
     except DictionaryError as error:

@@ -281,6 +281,7 @@ def _circuit(part: _Part, file: _File) -> Circuit:
         interventions=tuple(each for each in claims.interventions.values() if each is not None),
         path=file.syntax.path,
         dictionaries=places_of(scope),
+        labels=scope.labels,
         sha256=file.used.sha256(file.syntax.text),
         said=partial(file.used.meaning, file.syntax) if file.known is None else str,
     )

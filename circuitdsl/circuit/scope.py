@@ -86,6 +86,8 @@ class Scope:
     broken: set[str] = field(default_factory=set)
     #: the dictionaries of features that it names; None for one that was wrong and was reported
     dictionaries: dict[str, Dictionary | None] = field(default_factory=dict)
+    #: what features of a dictionary are called
+    labels: dict[str, dict[int, str]] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
     #: a used file could not be read, so that roles and circuits may be missing
     imports: bool = False

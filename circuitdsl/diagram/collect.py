@@ -12,6 +12,7 @@ from circuitdsl.circuit.claims import Circuit, Claim, Group
 from circuitdsl.circuit.criteria import Negligible
 from circuitdsl.circuit.nodes import Edge, Node
 from circuitdsl.diagram.model import Arrow, Box, Drawing, End, Figure, Finding, Tone
+from circuitdsl.dictionaries.known import name_of
 from circuitdsl.report import numbers
 from circuitdsl.report.again import Again
 from circuitdsl.report.report import ClaimResult, Measured, MemberResult, Report, counted
@@ -31,7 +32,7 @@ def draw(circuit: Circuit, report: Report | None = None, again: Again | None = N
     Args:
         again: in what share of resamples parts of the circuit are found.
     """
-    boxes = _boxes(circuit)
+    boxes = tuple(replace(box, labels=tuple(_labels(circuit, box))) for box in _boxes(circuit))
     results: dict[str, list[ClaimResult]] = {}
     for result in report.claims if report else ():
         results.setdefault(result.id, []).append(result)
@@ -98,6 +99,13 @@ def _boxes(circuit: Circuit) -> tuple[Box, ...]:
     members = [member for each in _drawn(circuit) for member in each.effect.members]
     alone = dict.fromkeys(node for m in members for node in (m.sender, m.receiver) if node not in held)
     return (*found, *(_lone_box(node, members) for node in sorted(alone, key=lambda n: (n.stage(), n.head))))
+
+
+def _labels(circuit: Circuit, box: Box) -> Iterator[str]:
+    """What the features of a box are called, in a group with their own names: `t1[17]: names`."""
+    for node in box.nodes:
+        if node.of and (words := circuit.labels.get(name_of(node.of), {}).get(node.index or 0)):
+            yield f"{node}: {words}" if box.kind == "group" else words
 
 
 def _with_group(found: list[Box], group: Group) -> list[Box]:

@@ -39,7 +39,7 @@ def to_dot(drawing: Drawing) -> str:
 
 def _box(box: Box, fill: str, border: str) -> Iterator[str]:
     if box.kind != "group":
-        label = "\\n".join(filter(None, (_escaped(box.title), _escaped(box.place))))
+        label = "\\n".join(filter(None, map(_escaped, (box.title, box.place, *box.labels))))
         wide = ' fillcolor="#eef1f4" margin="0.25,0.08"' if box.kind != "node" else _sides(box.nodes[0])
         yield f'{_name(box, box.nodes[0])} [label="{label}"{wide}]'
         return

@@ -26,10 +26,10 @@ def to_mermaid(drawing: Drawing) -> str:
 
 def _box(names: dict[str, str], box: Box) -> list[str]:
     if box.kind != "group":
-        says = " ".join(part for part in (box.title, box.place) if part)
+        says = " ".join(part for part in (box.title, box.place, *box.labels) if part)
         return [f"  {names[box.key]}{_shaped(box.nodes[0], says, '[]')}"]
     role = f"({box.role})" if box.role and box.role != box.key else ""
-    title = " ".join(part for part in (box.key, box.place, role) if part)
+    title = " ".join(part for part in (box.key, box.place, role, *box.labels) if part)
     nodes = [f"    {_name(names, box, node)}{_shaped(node, str(node), ('([', '])'))}" for node in box.nodes]
     return [f'  subgraph {names[box.key]}["{_text(title)}"]', *nodes, "  end"]
 

@@ -21,8 +21,8 @@ Tone = Literal[Outcome, "unmeasured", "q", "k", "v", "several", "in"]
 class Box:
     """A group, or a node that stands alone. `key` is unique in the drawing.
 
-    `shared` says which of its nodes later groups hold as well, and are not drawn again for these; `again` in what share
-    of resamples each of its nodes is found, where that is known.
+    `shared` says which of its nodes later groups hold as well, and are not drawn again for these; `labels` what its
+    features are called; `again` in what share of resamples each of its nodes is found, where that is known.
     """
 
     key: str
@@ -32,15 +32,16 @@ class Box:
     role: str | None = None
     outside: bool = False
     shared: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     again: tuple[float | None, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Its role, where that is not its name, what it shares, and in what share of resamples its nodes are found."""
+        """Its role, where that is not its name, what it shares, labels, and how often its nodes are found again."""
         role = (self.role,) if self.role and self.role != self.key else ()
         known = [share for share in self.again if share is not None]
         ends = dict.fromkeys(percent(share, sign=False) for share in (min(known), max(known))) if known else ()
-        return (*role, *self.shared, *((f"found in {' to '.join(ends)} %",) if ends else ()))
+        return (*role, *self.shared, *self.labels, *((f"found in {' to '.join(ends)} %",) if ends else ()))
 
     @property
     def title(self) -> str:

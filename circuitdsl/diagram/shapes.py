@@ -79,15 +79,18 @@ def shape(box: Box, needs: Needs, fill: str, border: str) -> Shape:
 
 
 def _lone(box: Box, needs: Needs, border: str) -> Shape:
-    """A node of no group: a chip, with the place where it acts under the name."""
+    """A node of no group: a chip, with the place where it acts and what it is called under the name."""
     tag = Span(box.place, _NOTE, palette.SOFT)
+    called = [Span(words, _NOTE, palette.SOFT, italic=True) for each in box.labels for words in wrap(each, _NOTE, 130)]
     wide = max(48.0, _chip_width(box.nodes[0]) + 8, tag.width + _AROUND + 6 if box.place else 0.0)
-    chip = Rect(0, 0, wide, 46.0 if box.place else 32.0)
+    wide, low = max(wide, *(span.width + 36 for span in called), 0.0), 46.0 if box.place else 32.0
+    chip = Rect(0, 0, wide, low + 15 * len(called))
     middle = chip.width / 2
     elements = [node_shape(box.nodes[0], chip, 9, _outline(border, next(iter(box.again), None), 1.3))]
     if box.place:
         elements += _pill(tag, middle - (tag.width + _AROUND) / 2, 34, border)
     elements.append(line(middle, 15 if box.place else 16, Span(box.title, _CHIP), centred=True))
+    elements += [line(middle, low + 4 + 15 * i, span, centred=True) for i, span in enumerate(called)]
     return Shape(chip.width, chip.height, tuple(elements), {box.nodes[0]: chip}, needs)
 
 

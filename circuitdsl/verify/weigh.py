@@ -9,11 +9,13 @@ from itertools import islice, zip_longest
 import numpy as np
 
 from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
+from circuitdsl.circuit.nodes import is_number
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.peers import ROUNDS
 from circuitdsl.measurements.plan import Part
 from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, PathRequest, Request, TermRequest, replaced
+from circuitdsl.report.numbers import plain
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.reasons import too_few
@@ -23,6 +25,7 @@ from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extre
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.early_looks import first_difference
+from circuitdsl.verify.matched import nearest_that_fire
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.samples import Collected, Found, base_of
 
@@ -146,13 +149,17 @@ def said(terms: Sequence[TermRequest]) -> str:
     """`this corruption does not change 0.3 at IO`"""
     names = [f"{term.node} at {term.position}" for term in terms]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    features = "; a feature that is 0 on both prompts has nothing to patch" if terms[0].node.of else ""
+    features = "; a feature that is 0 on both prompts has nothing to patch" if any(t.node.of for t in terms) else ""
     what = "this corruption" if terms[0].ablate == "corrupt" else f"ablate = {terms[0].ablate}"
     return f"{what} does not change {', '.join(names[:_NAMED])}{more}{features}"
 
 
 def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
-    """` (try corrupt = abc)`, where another corruption of the task changes one of these terms."""
+    """What to try: features near to one that never fires; ` (try corrupt = abc)`, if that changes one of the terms."""
+    for term in terms:
+        if is_number(term.node) and term.node.of and (near := nearest_that_fire(prompts, term.node, term.position)):
+            others = ", ".join(f"{node} (cosine {plain(cosine, 2)})" for node, cosine in near)
+            return f": {term.node} never fires there, and the nearest by what they write that do are {others}"
     if terms[0].ablate != "corrupt":
         return ""
     better = next((name for name in prompts.others if any(_could_change(t, prompts, name) for t in terms)), None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
-from circuitdsl.api import loads
+from circuitdsl.api import load, loads
 from circuitdsl.diagram import draw, to_dot, to_svg
 from circuitdsl.diagram.mermaid import to_mermaid
 
@@ -40,3 +42,18 @@ def test_other_formats_know_them_too() -> None:
     names = re.findall(r"^ +(\w\S*?)(?:\{\{|\(\[|\[)", mermaid, re.MULTILINE)
     assert len(set(names)) == len(names) >= 7
     assert all(re.fullmatch(r"\w+", name) for name in names), names
+
+
+def test_labels_stand_in_pictures(tmp_path: Path) -> None:
+    (tmp_path / "called.json").write_text(json.dumps({"44": "names\nof people", "5": "of no node", "49": "x" * 200}))
+    spec = SPEC.replace('transcoders/1"', 'transcoders/1", labels = "called.json"')
+    (tmp_path / "f.circ").write_text(spec + "t1[44] -> m3 at END : negligible\n")
+    drawing = draw(load(tmp_path / "f.circ").circuits[0])
+    svg, dot, mermaid = to_svg(drawing), to_dot(drawing), to_mermaid(drawing)
+    for found in (svg, dot):
+        assert "t1[44]: names of people" in found and "of no node" not in found
+    assert ": names of people t1" in mermaid
+    assert "x" * 79 + "…" in dot and "x" * 80 not in dot
+    alone = spec.replace("features some = t1[44] t1[49] at END\nsome", "t1[44]")
+    (tmp_path / "f.circ").write_text(alone)
+    assert ">names of people</text>" in to_svg(draw(load(tmp_path / "f.circ").circuits[0]))

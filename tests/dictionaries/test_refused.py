@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from circuitdsl.dictionaries import read_dictionaries, read_dictionary
 from circuitdsl.dictionaries.coder import load
+from circuitdsl.dictionaries.labels import read_labels
 from circuitdsl.dictionaries.record import DictionaryError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "dictionaries"
@@ -173,3 +174,26 @@ def test_a_set_that_names_files_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(DictionaryError, match=r"config.yaml cannot be read"):
         read_dictionaries(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"7": "a", "8": "b"}', r"'8' is no feature of the dictionary, which has 8"),
+        ('{"-1": "a"}', "'-1' is no feature"),
+        ('[{"description": "a"}]', "None is no feature"),
+        ('[{"index": 1}]', "the label of 1 is no text"),
+        ('["a"]', "holds no labels of features"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_labels_that_are_none(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(DictionaryError, match=says):
+        read_labels(tmp_path / "labels.json", 8)
+
+
+def test_labels_of_neuronpedia(tmp_path: Path) -> None:
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps([{"modelId": "gpt2-small", "index": "3", "description": " names\tof people "}]))
+    assert read_labels(file, 8) == {3: "names of people"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -166,8 +167,40 @@ def test_a_feature_that_never_fires_has_nothing_to_patch(tmp_path: Path) -> None
         dead = session.dictionaries("pocket/transcoders/2", "ioi", prompts=64, top=300).found[0]
     never = next(i for i in range(256) if i not in {each.index for each in dead.strongest})
     line = 'dictionary t2 = transcoder("pocket/transcoders/2")'
-    assert verdicts(tmp_path, line, f"t2[{never}] -> logits at END : negligible") == ["error"]
-    assert verdicts(tmp_path, line, f"expect fires(t2[{never}], at = END) <= 10%") == ["holds"]
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{line}\nt2[{never}] -> logits at END : negligible\n")
+    with Session(cache=False) as session:
+        report = session.verify(spec)
+    (claim,) = report.claims  # type: ignore[union-attr]
+    assert claim.verdict == "error" and not report.tasks[0].notes  # type: ignore[union-attr]
+    named = re.findall(r"t2\[(\d+)\] \(cosine (0\.\d+)\)", claim.reason)
+    assert f"t2[{never}] never fires there" in claim.reason and len(named) == 3
+    rows = read_dictionary("pocket/transcoders/2").tensors["W_dec"].read()
+    cosines = torch.nn.functional.cosine_similarity(rows, rows[never], dim=-1)
+    assert all(abs(cosines[int(i)] - float(said)) < 0.006 for i, said in named)
+    nearer = [i for i in range(256) if i != never and cosines[i] > cosines[int(named[-1][0])]]
+    fire = [f"expect fires(t2[{i}], at = END) > 0%" for i, _ in named]
+    rest = [f"expect fires(t2[{i}], at = END) <= 10%" for i in nearer if str(i) not in dict(named)]
+    found = verdicts(tmp_path, line, *fire, *rest, f"expect fires(t2[{never}], at = END) <= 10%")
+    assert "fails" not in found and set(found[3:]) == {"holds"}, "none that is nearer fires"
+
+
+def test_a_dictionary_that_explains_little_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (f'dictionary r = sae("{doubled(tmp_path / "little", 0.2)}")', "r[error] -> logits at END : lowers")
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{lines[0]}\n3.0 -> logits at END : lowers\n")
+    with Session(cache=False) as session:
+        assert not session.verify(spec).tasks[0].notes, "no claim names a feature of it"  # type: ignore[union-attr]
+    spec.write_text(HEAD + "\n".join(lines) + "\n")
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    said = (
+        "r explains only .. % of blocks.3.hook_resid_post on the first 32 prompts: what its features do may say little"
+    )
+    for _ in range(2):  # the second time all is known from earlier
+        with Session() as session:
+            (note,) = session.verify(spec).tasks[0].notes  # type: ignore[union-attr]
+        assert re.fullmatch(said, note)
+        monkeypatch.setattr("circuitdsl.engine.dictionaries.settled", None)
 
 
 def test_a_dictionary_that_explains_nothing_is_refused(tmp_path: Path) -> None:
