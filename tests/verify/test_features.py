@@ -431,3 +431,16 @@ def test_heads_and_what_they_write_together_are_not_changed_in_one_intervention(
     )
     assert [(d.code, d.message.partition(":")[2]) for d in own] == [("E121", " they share what they write")]
     assert not [d for d in other if d.severity == "error"]
+
+
+@pytest.mark.parametrize("part", ["m1[17]", "t1[49]"])
+@pytest.mark.parametrize("ablate", ["mean", "zero"])
+def test_a_part_and_its_whole_are_knocked_out_side_by_side(pocket: Transformer, part: str, ablate: str) -> None:
+    """Other values are put into the part than into the whole: each claim is what it is alone."""
+    lines = [f"expect knockout({part} at END, ablate = {ablate}) : lowers", "expect knockout(m1 at END) : lowers"]
+    together, *alone = (
+        loads(SHIPPED.replace("128", "32") + "\n".join(some) + "\n").verify(pocket, cache=False).claims
+        for some in (lines, lines[:1], lines[1:])
+    )
+    found = [claim.measured.delta for claim in together]  # type: ignore[union-attr]
+    assert found == pytest.approx([claim.measured.delta for (claim,) in alone], abs=1e-5)  # type: ignore[union-attr]
