@@ -8,7 +8,7 @@ from circuitdsl.circuit.arguments import attention_arguments, sites_of
 from circuitdsl.circuit.bounds import read
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention, Verb
 from circuitdsl.circuit.expressions import evaluate
-from circuitdsl.circuit.nodes import Node, is_inside, may_change
+from circuitdsl.circuit.nodes import Node, is_inside
 from circuitdsl.circuit.overlaps import divided_twice
 from circuitdsl.circuit.scope import Members, Scope, complete
 from circuitdsl.circuit.vocabulary import ABLATIONS
@@ -44,10 +44,11 @@ def resolve_intervention(scope: Scope, block: s.Intervention) -> Intervention | 
 
 
 def _shared(nodes: Collection[Node]) -> tuple[Node, Node] | None:
-    """A neuron or a feature, and its node or a part of that by another division."""
+    """A neuron or a feature, and its node or a part of that by another division: heads are one of what they write."""
     wholes = {part.whole for part in nodes if is_inside(part)}
     part = min((node for node in nodes if is_inside(node) and node.whole in nodes), default=None)
-    return (part, part.whole) if part else divided_twice(node for node in nodes if node.whole in wholes)
+    heads = {node for node in nodes if node.kind == "head" and Node("attn", node.layer) in wholes}
+    return (part, part.whole) if part else divided_twice(heads | {node for node in nodes if node.whole in wholes})
 
 
 def _verb(scope: Scope, line: s.Verb) -> Verb | None:
@@ -98,8 +99,8 @@ def _changed(scope: Scope, nodes: s.Set, components: bool) -> Members | None:
     plain = [node for node in plain if not (components and node.along and node.kind != "logits")]
     others = [str(node) for node in plain if node.kind not in ("head", "mlp")]
     single = [str(node) for node in plain if node.is_part and not components]
-    if early := [node for node in members or () if is_inside(node) and not may_change(node)]:
-        message = f"{early[0]} is a feature of {early[0].whole}, which interventions do not change yet"
+    if crossing := [node for node in members or () if node.crosses]:
+        message = f"{crossing[0]} writes into several MLPs: interventions do not change it yet"
     elif others:
         message = f"interventions change heads, MLPs and features; {listing(others)} is none of these"
     elif single:

@@ -137,14 +137,9 @@ def is_number(node: Node) -> bool:
     return is_inside(node) and node.index != ERROR
 
 
-def may_change(node: Node) -> bool:
-    """Whether interventions may change a part that has a value of its own."""
-    return is_inside(node) and node.kind in ("mlp", "resid") and not node.crosses
-
-
 def receives(node: Node) -> bool:
     """Whether something can be sent to a part of a node: to neurons, and to features behind a layer or of its MLP."""
-    return is_number(node) and may_change(node)
+    return is_number(node) and node.kind in ("mlp", "resid") and not node.crosses
 
 
 #: the index of what the features of a dictionary leave

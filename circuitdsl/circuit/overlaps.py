@@ -6,7 +6,7 @@ meanwhile. What is knocked out may stand beside parts of a later stream: their e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,23 +48,24 @@ class Together:
         return sorted(self.senders | self.sites)
 
 
-def divided_twice(nodes: Iterable[Node]) -> tuple[Node, Node] | None:
-    """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries."""
+def divided_twice(nodes: Collection[Node]) -> tuple[Node, Node] | None:
+    """Two parts of one node that is divided in two ways: into neurons and features, say, or by two dictionaries.
+
+    What the heads of a layer write together is divided into them, and into features of it.
+    """
     first: dict[Node, Node] = {}
     for part in sorted(node for node in nodes if node.is_part):
         one = first.setdefault(part.whole, part)
         if one.overlaps(part) and not of_one_set(one, part):
             return one, part
+        if heads := [node for node in nodes if part.kind == "attn" and node[:2] == ("head", part.layer)]:
+            return min(heads), part
     return None
 
 
 def _divided(run: Together) -> Iterator[str]:
     if twice := divided_twice({*run.every, *run.readers}):
-        yield _not_both(*twice, f"parts of {twice[0].whole}, which is divided in two ways")
-    for part in run.every:
-        heads = [node for node in run.every if part.kind == "attn" and (node.kind, node.layer) == ("head", part.layer)]
-        if heads:
-            yield _not_both(heads[0], part, f"parts of {part.whole}, which is divided in two ways")
+        yield _not_both(*twice, f"parts of {twice[1].whole}, which is divided in two ways")
 
 
 def _head_along(run: Together) -> Iterator[str]:

@@ -170,18 +170,24 @@ def _below(found: Dictionary, below: Sequence[Seen], run: Cache) -> Tensor | flo
     return sum((other.encode(run) @ other.coder.d[:, step] for other, step in steps), 0.0)
 
 
-def settled(prompts: Prompts, of: str) -> None:
-    """Find out how the hook of a dictionary that nodes name is read, on some of a task's prompts.
+def settled(prompts: Prompts, of: str) -> float:
+    """Find out, once, how the hook of a dictionary that nodes name is read; what it explains of a task's first prompts.
 
     Raises:
         DictionaryError: it explains less of them than a constant would.
     """
-    found, few = known(of).dictionary, prompts.pairs[:FEW]
-    check_fits(found, prompts.model)
-    way, share = best_reading(prompts.model, found, few, tuple(seen_on(prompts.model, layers_below(found), few)))
-    if share < 0:
-        raise DictionaryError(foreign(found, prompts.model, share))
-    settle(of, way.gained, way.centred)
+
+    def settling() -> float:
+        found, few = known(of).dictionary, prompts.pairs[:FEW]
+        check_fits(found, prompts.model)
+        below = tuple(seen_on(prompts.model, layers_below(found), few))
+        way, share = best_reading(prompts.model, found, few, below)
+        if share < 0:
+            raise DictionaryError(foreign(found, prompts.model, share))
+        settle(of, way.gained, way.centred)
+        return share
+
+    return prompts.once(("settled", of), settling)
 
 
 def foreign(found: Dictionary, model: Transformer, explained: float) -> str:
@@ -209,7 +215,7 @@ def explained_by_prompt(prompts: Prompts, of: str) -> np.ndarray:
 
 def _settled(prompts: Prompts, of: str) -> Seen:
     """A dictionary that nodes name in memory, read as `settled` has found."""
-    prompts.once(("settled", of), lambda: settled(prompts, of))
+    settled(prompts, of)
     found = known(of)
     coder = load(found.dictionary, device=prompts.model.device_of(found.dictionary.reads.layer))
     return Seen(prompts.model, found.dictionary, coder, Reading(found.gained, found.centred))

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, SetAttention
-from circuitdsl.circuit.nodes import EMBED, Node, Position, is_inside, is_number, may_change
+from circuitdsl.circuit.nodes import EMBED, Node, Position, is_inside, is_number
 from circuitdsl.engine.batch_index import Where, ship
 from circuitdsl.engine.experiment import PatchError, Positions, check_node
 from circuitdsl.engine.passes import Edits
@@ -49,8 +49,8 @@ def intervene(runs: Runs, intervention: Intervention, positions: Positions) -> I
             check_node(runs.model, node)
             if isinstance(verb, SetAttention) and node.kind != "head":
                 raise PatchError(f"{node} has no attention that could be set: only heads attend")
-            if is_inside(node) and not may_change(node):
-                raise PatchError(f"{node} is a feature of {node.whole}, which interventions do not change yet")
+            if node.crosses:
+                raise PatchError(f"{node} writes into several MLPs: interventions do not change it yet")
             if is_inside(node) and node not in runs.kept.clean:
                 raise PatchError(f"the run does not hold the activation of {node}: name it among the run's neurons")
             if (node.along and isinstance(verb, Scale)) or is_inside(node):

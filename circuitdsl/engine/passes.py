@@ -41,7 +41,7 @@ class Edits:
         return term
 
     def inside(self, whole: Tensor, parts: dict[Node, Tensor], rows: Rows) -> Tensor:
-        """The same of an MLP, or a residual stream, given the values of neurons and features of it, changed in place.
+        """What an MLP or the heads of a layer write, or a stream, given the values of parts of it, changed in place.
 
         Args:
             parts: those that are kept [m, T, ...].
@@ -127,10 +127,13 @@ class Pass:
         written[heads] = self._wrote(heads, z, before)
         resid = self.resid[:, -width:]
         attended = self.edits.attn_out(layer, attended, self.rows)
+        sums, behind = Node("attn", layer), Node("mid", layer)
+        within = of_heads(model, inside(self.out.kept, sums), gathered, attended)
+        attended = self.edits.inside(attended, within, self.rows)
         mid = resid + attended
-        sums = {Node("attn", layer): attended, Node("mid", layer): mid}
-        first, behind = (inside(self.out.kept, of) for of in sums)
-        for node, value in (sums | of_heads(model, first, gathered, attended) | of_stream(behind, mid)).items():
+        of_mid = of_stream(inside(self.out.kept, behind), mid)
+        mid = self.edits.inside(mid, of_mid, self.rows)
+        for node, value in (within | of_mid | {sums: attended, behind: mid}).items():
             if node in self.out.kept:
                 written[node] = self._wrote(node, value, before)
         self._keep("mlp_in", layer, resid if model.parallel else mid)

@@ -89,8 +89,11 @@ def values(*nodes: Node) -> Nodes:
 
 @lru_cache
 def replacing(nodes: tuple[Node, ...], ablate: Ablation = "corrupt") -> Kept:
-    """What is needed to put another term in the place of what nodes write."""
-    return Kept(values(*nodes), values(*nodes) if ablate == "corrupt" else frozenset())
+    """What is needed to put another term in the place of what nodes write.
+
+    Of neurons and features the corrupt ones too: in a run beside it, the whole MLP or stream may be replaced by those.
+    """
+    return Kept(values(*nodes), values(*(node for node in nodes if ablate == "corrupt" or is_inside(node))))
 
 
 @lru_cache

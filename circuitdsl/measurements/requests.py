@@ -142,6 +142,12 @@ class Request:
         return (*found, *(term for patch in self.patches for term in read_inside(patch)))
 
     @property
+    def named(self) -> tuple[Node, ...]:
+        """The nodes that it reads or replaces."""
+        patched = (node for patch in self.patches for node, _ in (*patch.writes, *patch.reads))
+        return (*self.own_writers, *patched)
+
+    @property
     def positions(self) -> Positions:
         """Every position that it needs, but for `*`."""
         found = (*(place for patch in self.patches for _, place in patch.writes), *self.own_positions)

@@ -56,6 +56,13 @@ class Feature:
         return max(self.clean, key=lambda name: abs(self.clean[name] - self.corrupt[name]))
 
 
+def doubt(name: str, explained: float, of: str) -> str:
+    """A warning, where a dictionary explains little of what stands at its place."""
+    if explained >= LOW:
+        return ""
+    return f"{name} explains only {percent(explained)} of {of}: what its features do may say little"
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A dictionary on a task.
@@ -90,9 +97,7 @@ class Described:
     @property
     def doubt(self) -> str:
         """A warning, where it explains little."""
-        if self.reconstruction >= LOW:
-            return ""
-        return f"it explains only {percent(self.reconstruction)} of {self.writes}: what its features do may say little"
+        return doubt("it", self.reconstruction, self.writes)
 
 
 @dataclass(frozen=True, slots=True)

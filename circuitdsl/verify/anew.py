@@ -45,8 +45,8 @@ def measure_anew(
     values = dict(zip(wanted, np.full(shape, np.nan), strict=True))
     changed = dict(zip(wanted, np.zeros(shape, bool), strict=True))
     read_off = [request for request in wanted if request.needs_runs]
-    for of in {node.of for request in read_off for node in _named(request) if node.of}:
-        prompts.once(("settled", of), partial(settled, prompts, of))
+    for of in {node.of for request in read_off for node in request.named if node.of}:
+        settled(prompts, of)
     by_reader: dict[str, list[Request]] = {}
     for request in read_off:
         by_reader.setdefault(request.reader, []).append(request)
@@ -88,13 +88,6 @@ def measure_anew(
         else:
             found[request] = of_prompts(prompts, request, indices)
     return found
-
-
-def _named(request: Request) -> Iterator[Node]:
-    """The nodes that a request reads or replaces."""
-    yield from request.own_writers
-    for patch in request.patches:
-        yield from (node for node, _ in (*patch.writes, *patch.reads))
 
 
 def portion(prompts: Prompts, requests: Sequence[Request], indices: Array) -> tuple[Array, Array, Tally]:

@@ -165,6 +165,11 @@ class Memory:
         name = digest(self.model, f"features of {of} at {position}".encode(), _hash(places), self._reading)
         return self._all(name, [_hash(i) for i in range(d_sae)], compute)
 
+    def explained(self, of: str, compute: Callable[[], float]) -> float:
+        """What a dictionary explains of the first prompts, known or computed."""
+        name = digest(self.model, f"{of} explains of the first prompts".encode(), self._reading)
+        return float(self._all(name, [_hash(of)], lambda: np.asarray([compute()]))[0])
+
     def _all(self, name: bytes, prompts: Sequence[bytes], compute: Callable[[], Array]) -> Array:
         known = self.store.read([name]).get(name, {})
         if all(prompt in known for prompt in prompts):

@@ -36,7 +36,7 @@ from circuitdsl.verify.answers import notes_on, tokens_of
 from circuitdsl.verify.cache import Memory
 from circuitdsl.verify.early_looks import early_looks, free
 from circuitdsl.verify.judged import in_order, wanted
-from circuitdsl.verify.matched import matched
+from circuitdsl.verify.matched import doubts, matched
 from circuitdsl.verify.measure import Done, Series, by_prompts, measure, trouble
 from circuitdsl.verify.more import on_more_prompts
 from circuitdsl.verify.plan import plan, shape_of
@@ -149,7 +149,7 @@ def verify(
     return Report(
         spec=SpecInfo(circuit.path, circuit.name, circuit.sha256, circuit.meaning),
         model=ModelInfo(**{name: getattr(model, name) for name in _OF_MODEL}, bos=bos),
-        tasks=tuple(_task_result(by_task[use.name], use) for use in circuit.tasks if use.name in by_task),
+        tasks=tuple(_task_result(by_task[use.name], use, members) for use in circuit.tasks if use.name in by_task),
         claims=in_order(circuit, found),
         seconds=time.perf_counter() - start,
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens", "numpy", "scipy")},
@@ -302,8 +302,9 @@ def _measure_nulls(members: list[Collected], prompts: Prompts, family: int, opti
         waiting = [m for m in waiting if draws_more(m, family, options.alpha, options.holm)]
 
 
-def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
+def _task_result(prompts: Prompts, use: TaskUse, members: Sequence[Collected]) -> TaskResult:
     answers, distractors = tokens_of(prompts)
+    measured = [request for member in members if member.plan.task == use.name for request in member.series]
     return TaskResult(
         name=use.name,
         corrupt=prompts.data.corrupt,
@@ -320,7 +321,7 @@ def _task_result(prompts: Prompts, use: TaskUse) -> TaskResult:
         instead=use.instead,
         answers=answers,
         distractors=distractors,
-        notes=notes_on(prompts, use),
+        notes=(*notes_on(prompts, use), *doubts(prompts, measured)),
     )
 
 

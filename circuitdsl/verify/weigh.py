@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, zip_longest
+from itertools import islice, product, zip_longest
 
 import numpy as np
 
-from circuitdsl.circuit.criteria import NULL_PROMPTS, Negligible, Test, Within
+from circuitdsl.circuit.criteria import NULL_PROMPTS, Exceeds, Negligible, Stronger, Test, Within
+from circuitdsl.circuit.nodes import is_number
 from circuitdsl.engine.positions import indices_of
 from circuitdsl.engine.prompts import Prompts
 from circuitdsl.measurements.peers import ROUNDS
-from circuitdsl.measurements.plan import Part
+from circuitdsl.measurements.plan import Part, by_itself
 from circuitdsl.measurements.requests import ChangedRequest, PatchRequest, PathRequest, Request, TermRequest, replaced
+from circuitdsl.report.numbers import plain
 from circuitdsl.verdict.decide import Decision
 from circuitdsl.verdict.means import SMALL
 from circuitdsl.verdict.reasons import too_few
@@ -23,6 +25,7 @@ from circuitdsl.verdict.weighing import Evidence, unmeasured, weigh, weigh_extre
 from circuitdsl.verdict.weighing import Part as Weighed
 from circuitdsl.verdicts import WORST_FIRST
 from circuitdsl.verify.early_looks import first_difference
+from circuitdsl.verify.matched import nearest_that_fire
 from circuitdsl.verify.measure import measure
 from circuitdsl.verify.samples import Collected, Found, base_of
 
@@ -62,7 +65,7 @@ def weigh_plan(member: Collected) -> Evidence:
         # later prompts may differ from those at which nothing has changed: these must not settle the claim yet
         if idle:
             weighed = [replace(p, p_holds=1.0, p_fails=1.0, final=False) for p in weighed]
-        elif not everything and untested(part, tests, member.series):
+        elif not everything and untested(member, part):
             weighed = [replace(p, p_holds=1.0, final=False) for p in weighed]
         parts += weighed
     return Evidence(tuple(parts))
@@ -91,33 +94,54 @@ def unchanged(request: Request, found: Found) -> tuple[TermRequest, ...]:
     return tuple(term for term in request.terms if term in found and not found[term].changed.any())
 
 
-def untested(part: Part, tests: Sequence[Test], found: Found) -> tuple[TermRequest, ...]:
-    """The unchanged terms of a part, if an effect of 0 passes its tests: such a `holds` says nothing of these terms.
+def untested(member: Collected, part: Part) -> tuple[TermRequest, ...]:
+    """The unchanged terms of a part, if its tests pass without any effect of them: such a `holds` says nothing of them.
 
-    The patch of a condition is left out: its effect is not what is claimed to be small.
+    Of two patches that are compared, each is looked at. The patch of a condition is left out: its effect is not what is
+    claimed to be small.
     """
-    meets = (
-        test.quantity != "value" and test.admits(0.0) if isinstance(test, Within) else isinstance(test, Negligible)
-        for test in tests
-    )
-    if not isinstance(part.request, PatchRequest) or not all(meets):
+    if not isinstance(part.request, PatchRequest):
         return ()
-    own = part.request.patches[0]
-    return tuple(term for term in unchanged(part.request, found) if term in own.terms)
+    tests = member.plan.tests(part)
+    sides = [part.request] * all(_met_by_nothing(test) for test in tests)
+    if part.rival is not None and any(isinstance(test, Stronger) for test in tests):
+        sides.append(part.rival)
+    for side, test in product((part.request, part.base), tests):
+        if isinstance(test, Exceeds) and isinstance(side, PatchRequest) and _met_without(side, test, member, part):
+            sides.append(side)
+    return tuple(term for side in sides for term in unchanged(side, member.series) if term in side.patches[0].terms)
+
+
+def _met_by_nothing(test: Test) -> bool:
+    """Whether an effect of 0 passes a test of one patch."""
+    if isinstance(test, Within):
+        return test.quantity != "value" and not isinstance(test, Exceeds) and test.admits(0.0)
+    return isinstance(test, Negligible)
+
+
+def _met_without(side: PatchRequest, test: Exceeds, member: Collected, part: Part) -> bool:
+    """Whether two patches would differ on average as a test wants it if one of them did nothing."""
+    found, prompts = member.series, member.prompts
+    indices, start = found[side].indices, by_itself(side).base
+    assert start is not None and isinstance(part.base, PatchRequest)
+    nothing = base_of(prompts, start, found, indices)
+    mine, other = (nothing if each == side else found[each].values for each in (part.request, part.base))
+    size = (prompts.clean - prompts.corrupt)[indices].mean() if test.quantity == "effect" else 1.0
+    return bool(test.admits((mine - part.times * other).mean() / size))
 
 
 def unless_untested(member: Collected, decision: Decision) -> Decision:
     """The decision; an error takes the place of a `holds` that says nothing of some terms."""
     empty: dict[str, tuple[TermRequest, ...]] = {}
     for part in member.plan.parts:  # those of one label are one claim: one that needs an effect is enough
-        terms = untested(part, member.plan.tests(part), member.series)
+        terms = untested(member, part)
         empty[part.label] = empty.get(part.label, terms) and terms
 
     def judged(one: Decision) -> Decision:
         terms = empty.get(one.label)
         if not terms or one.verdict != "holds":
             return one
-        because = f"{said(terms)}, and a bound that 0 meets says nothing of it: leave that out"
+        because = f"{said(terms)}, and the claim would hold without any effect of it: leave that out"
         return replace(one, verdict="error", reason=because + instead(terms, member.prompts))
 
     if not decision.parts:
@@ -146,13 +170,17 @@ def said(terms: Sequence[TermRequest]) -> str:
     """`this corruption does not change 0.3 at IO`"""
     names = [f"{term.node} at {term.position}" for term in terms]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    features = "; a feature that is 0 on both prompts has nothing to patch" if terms[0].node.of else ""
+    features = "; a feature that is 0 on both prompts has nothing to patch" if any(t.node.of for t in terms) else ""
     what = "this corruption" if terms[0].ablate == "corrupt" else f"ablate = {terms[0].ablate}"
     return f"{what} does not change {', '.join(names[:_NAMED])}{more}{features}"
 
 
 def instead(terms: Sequence[TermRequest], prompts: Prompts) -> str:
-    """` (try corrupt = abc)`, where another corruption of the task changes one of these terms."""
+    """What to try: features near to one that never fires; ` (try corrupt = abc)`, if that changes one of the terms."""
+    for term in terms:
+        if is_number(term.node) and term.node.of and (near := nearest_that_fire(prompts, term.node, term.position)):
+            others = ", ".join(f"{node} (cosine {plain(cosine, 2)})" for node, cosine in near)
+            return f": {term.node} never fires there, and the nearest by what they write that do are {others}"
     if terms[0].ablate != "corrupt":
         return ""
     better = next((name for name in prompts.others if any(_could_change(t, prompts, name) for t in terms)), None)

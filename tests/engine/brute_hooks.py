@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from circuitdsl.circuit.nodes import EMBED, ERROR, LOGITS, Edge, Node, Position
+from circuitdsl.circuit.nodes import EMBED, ERROR, LOGITS, Edge, Node, Position, Site
 
 #: an input, by its node and port
 Place = tuple[Node, str]
@@ -66,7 +66,11 @@ NAMES = {
 
 
 class Plain(NamedTuple):
-    """A dictionary: `place` is `read` (what an MLP reads), `wrote` (what it writes) or `stream`; rows are features."""
+    """A dictionary; rows are features.
+
+    `place` is `read` (what an MLP reads), `wrote` (what it, or a layer's heads, write), `gathered` (what the heads do
+    before that) or `stream`.
+    """
 
     whole: Node
     place: str
@@ -100,6 +104,7 @@ class Hooked:
         other: Mapping[Node, Tensor] | None = None,
         adds: Mapping[Place, Tensor] | None = None,
         scales: Mapping[Node, float] | None = None,
+        sites: Collection[tuple[Node, int]] = (),
     ) -> Tensor:
         """Logits at END.
 
@@ -107,9 +112,11 @@ class Hooked:
             edges: (sender, input, token): there the term of `other` is read in the place of the sender's own.
             adds: what is added to what inputs read.
             scales: features whose terms are multiplied.
+            sites: features, and tokens at which their terms are those of `other`.
         """
         self.terms, self.resid, self.mid = {}, torch.empty(0), torch.empty(0)
         self.edges, self.other, self.adds, self.scales = edges, other or {}, adds or {}, scales or {}
+        self.sites = sites
         names, hooks = NAMES[self.family], []
 
         def listen(module: nn.Module, hook: Callable, before: bool = False) -> None:
@@ -128,7 +135,7 @@ class Hooked:
                     if path and name not in ("layers", "final_norm")
                 }
                 listen(own["q"], lambda given, out, i=i, own=own: self._queries(i, own, out))
-                listen(own["o"], lambda given, out, i=i, own=own: self._heads(i, own, given[0][0]))
+                listen(own["o"], lambda given, out, i=i, own=own: self._heads(i, own, given[0][0], out))
                 if names.attn_post:
                     listen(own["attn_post"], lambda given, out, i=i: self._rescaled(i, out[0] / given[0][0]))
                 listen(own["mlp_norm"], lambda given, out: setattr(self, "mid", given[0][0].clone()))
@@ -176,11 +183,15 @@ class Hooked:
                 out[..., columns] = own["q"].forward(x)[..., columns]
         return out
 
-    def _heads(self, layer: int, own: Mapping[str, Any], z: Tensor) -> None:
+    def _heads(self, layer: int, own: Mapping[str, Any], z: Tensor, out: Tensor) -> Tensor:
         weight = own["o"].weight if self.family == "gpt2" else own["o"].weight.T
         heads = self.model.config.num_attention_heads
         for head, (rows, part) in enumerate(zip(weight.chunk(heads), z.chunk(heads, dim=-1), strict=True)):
             self.terms[Node("head", layer, head)] = part @ rows
+        attended = self._inside(Node("attn", layer), out[0], None, z, weight)
+        mid, behind = self.resid + attended, Node("mid", layer)
+        changed = self._inside(behind, mid, lambda node: self.read(node, "in", mid))
+        return (attended + (changed - mid))[None]
 
     def _rescaled(self, layer: int, factor: Tensor) -> None:
         for node in [node for node in self.terms if node.kind == "head" and node.layer == layer]:
@@ -200,35 +211,59 @@ class Hooked:
         self.terms[whole] = self._inside(whole, term, new, seen)
         return self.terms[whole][None]
 
-    def _inside(self, whole: Node, value: Tensor, new: Callable[[Node], Tensor], seen: Tensor | None = None) -> Tensor:
-        """A term or a stream with the features that read something else, or are scaled."""
+    def _inside(
+        self,
+        whole: Node,
+        value: Tensor,
+        new: Callable[[Node], Tensor] | None = None,
+        seen: Tensor | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """A term or a stream with the features that read something else, are scaled, or are knocked out.
+
+        Args:
+            new: what a feature reads to which something is sent.
+            seen: what features read that do not read `value`.
+            out: through which weights these write.
+        """
         change = torch.zeros_like(value)
         for node, plain in self.features.items():
             if plain.whole != whole:
                 continue
-            own = self.terms[node] = self._term(node, seen if plain.place == "read" else value, value)  # type: ignore[arg-type]
+            x = seen if plain.place in ("read", "gathered") else value
+            through = out if plain.place == "gathered" else None
+            own = self.terms[node] = self._term(node, x, value, through)  # type: ignore[arg-type]
             if node.index != ERROR and self.patched(node, "in"):
-                self.terms[node] = self._term(node, new(node), value)
+                self.terms[node] = self._term(node, new(node), value, through)  # type: ignore[misc]
             self.terms[node] = self.terms[node] * self.scales.get(node, 1.0)
+            for token in [token for other, token in self.sites if other == node]:
+                self.terms[node][token] = self.other[node][token]
             change += self.terms[node] - own
         return value + change
 
-    def _term(self, node: Node, x: Tensor, value: Tensor) -> Tensor:
+    def _term(self, node: Node, x: Tensor, value: Tensor, out: Tensor | None = None) -> Tensor:
         tensors = self.features[node].tensors
         f = (x @ tensors["W_enc"] + tensors["b_enc"]).relu()
+        through = torch.eye(len(tensors["b_dec"])) if out is None else out
         if node.index != ERROR:
-            return torch.outer(f[:, node.index], tensors["W_dec"][node.index])
-        return value - f @ tensors["W_dec"] - tensors["b_dec"]
+            return torch.outer(f[:, node.index], tensors["W_dec"][node.index] @ through)
+        return ((value if out is None else x) - f @ tensors["W_dec"] - tensors["b_dec"]) @ through
 
 
 def patched(
-    hooked: Hooked, clean: Tensor, corrupt: Tensor, edges: Collection[Edge], at: Mapping[Position, set[int]]
+    hooked: Hooked,
+    clean: Tensor,
+    corrupt: Tensor,
+    edges: Collection[Edge],
+    at: Mapping[Position, set[int]],
+    sites: Collection[Site] = (),
 ) -> Tensor:
-    """Logits at END where all of some edges are patched in one run."""
+    """Logits at END where all of some edges and features are patched in one run."""
     hooked.run(corrupt)
     other = {node: term.clone() for node, term in hooked.terms.items()}
     some = {(e.sender, (e.receiver.node, e.receiver.port), token) for e in edges for token in at[e.position]}
-    return hooked.run(clean, some, other)
+    out = {(site.node, token) for site in sites for token in at[site.position]}
+    return hooked.run(clean, some, other, sites=out)
 
 
 def along(

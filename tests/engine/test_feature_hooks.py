@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from circuitdsl.circuit.changes import Intervention, Scale
-from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position
+from circuitdsl.circuit.changes import Intervention, Replace, Scale
+from circuitdsl.circuit.nodes import EMBED, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site, receives
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.intervene import intervene
+from circuitdsl.engine.runs import mean_terms
 from tests.drawing import examples
 from tests.engine.brute_hooks import Hooked, Plain, along, patched
 from tests.engine.small_models import Case
-from tests.engine.test_features import can_run, drawn, logits, random, three, with_features
+from tests.engine.test_features import can_run, drawn, inner, logits, random, three, with_features
 
 CLOSE = 2e-4
 few = settings(drawn, max_examples=examples(4, 60))
@@ -29,16 +32,18 @@ def hooked(case: Case, family: str, nodes: list[Node]) -> Hooked:
 
     model = AutoModelForCausalLM.from_pretrained(case.model.name, attn_implementation="eager").eval()
     places = {"t": (0, "read"), "s": (1, "wrote"), "r": (2, "stream")}
+    places |= {"a": (7, "wrote"), "z": (8, "gathered"), "b": (9, "wrote"), "m": (10, "stream")}
     known = {}
     for node in nodes:
         seed, place = places[node.of[0]]
-        known[node] = Plain(node.whole, place, random(case.model.d_model, 5, seed))
+        wide = case.model.n_heads * case.model.d_head if place == "gathered" else case.model.d_model
+        known[node] = Plain(node.whole, place, random(wide, 5, seed))
     return Hooked(model, family, known)
 
 
 def inputs(case: Case, nodes: list[Node]) -> list[Input]:
     """Every feature, many times as likely as the queries of heads and the logits."""
-    alone = [Input(node, "in") for node in nodes if node.index != ERROR]
+    alone = [Input(node, "in") for node in nodes if receives(node)]
     heads = [Input(Node("head", layer, 1), "q") for layer in range(1, case.model.n_layers)]
     return [*alone, *alone, *heads, Input(LOGITS, "in")]
 
@@ -65,24 +70,36 @@ def rows(case: Case, one: Callable[[Tensor, Tensor, dict[Position, set[int]]], T
     return found
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
-def test_features_under_hooks(family: str, random_model: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "where"),
+    [
+        *((family, three) for family in ("gpt2", "llama", "gpt_neox", "gemma2")),
+        *((family, inner) for family in ("gpt2", "llama", "gpt_neox")),
+    ],
+)
+def test_features_under_hooks(family: str, where: Callable, random_model: Callable, tmp_path: Path) -> None:
     model = random_model(family)
-    nodes = three(model, tmp_path)
+    nodes = where(model, tmp_path)
     case = with_features(model, nodes)
+    stratum = torch.zeros(len(case.corrupt), dtype=torch.long)
+    case = replace(case, runs=case.runs.with_means(mean_terms(model, case.corrupt, stratum, 1, nodes), stratum))
     slow = hooked(case, family, nodes)
 
     def close(fast: Tensor, wanted: list[Tensor], what: object) -> None:
         for own, row in zip(fast, wanted, strict=True):
             assert (own - row).abs().max() < CLOSE, str(what)
 
+    places = st.sampled_from((EVERYWHERE, Position("A"), Position("B"), END))
+    sites = st.builds(Site, st.sampled_from(nodes), places)
+
     @few
-    @given(st.lists(edge(case, nodes), min_size=1, max_size=4, unique=True))
-    def edges_together(some: list[Edge]) -> None:
-        one = Experiment(frozenset(some))
-        assume(can_run(model, one) and not any(a.sender == b.sender.whole != b.sender for a in some for b in some))
+    @given(st.lists(edge(case, nodes), max_size=4, unique=True), st.frozensets(sites, max_size=3))
+    def together(some: list[Edge], out: frozenset[Site]) -> None:
+        one = Experiment(frozenset(some), out)
+        assume((some or out) and can_run(model, one))
+        assume(not any(a.sender == b.sender.whole != b.sender for a in some for b in some))
         (fast,) = logits(case, one)
-        close(fast, rows(case, lambda clean, corrupt, at: patched(slow, clean, corrupt, some, at)), one)
+        close(fast, rows(case, lambda clean, corrupt, at: patched(slow, clean, corrupt, some, at, out)), one)
 
     @few
     @given(st.data())
@@ -96,15 +113,23 @@ def test_features_under_hooks(family: str, random_model: Callable, tmp_path: Pat
         (fast,) = logits(case, one)
         close(fast, rows(case, lambda clean, corrupt, at: along(slow, clean, corrupt, arrows, at)), one)
 
+    factors = st.dictionaries(st.sampled_from(nodes), st.sampled_from((0.0, 0.5, -2.0)), min_size=1, max_size=4)
+
     @few
-    @given(st.dictionaries(st.sampled_from(nodes), st.sampled_from((0.0, 0.5, -2.0)), min_size=1, max_size=4))
-    def scaled(by: dict[Node, float]) -> None:
-        verbs = tuple(Scale((node,), factor) for node, factor in by.items())
+    @given(factors, st.frozensets(sites, max_size=3))
+    def changed(by: dict[Node, float], out: frozenset[Site]) -> None:
+        verbs = (*(Scale((node,), factor) for node, factor in by.items()), Replace(tuple(sorted(out)), "mean"))
         found = intervene(case.runs, Intervention("test", "", verbs), case.positions)
-        wanted = rows(case, lambda clean, corrupt, at: slow.run(clean, scales=by))
-        close(model.logits(found.cache.end), wanted, by)
+
+        def slowly(clean: Tensor, corrupt: Tensor, at: dict[Position, set[int]]) -> Tensor:
+            tokens = {(site.node, token) for site in out for token in at[site.position]}
+            return slow.run(clean, scales=by, other=means, sites=tokens)
+
+        close(model.logits(found.cache.end), rows(case, slowly), verbs)
 
     close(model.logits(case.runs.clean.end), rows(case, lambda clean, corrupt, at: slow.run(clean)), "nothing")
-    edges_together()
-    paths()
-    scaled()
+    ran = [slow.run(corrupt) is not None and slow.terms for corrupt in case.corrupt]
+    means = {node: torch.stack([terms[node] for terms in ran]).mean(0) for node in nodes}
+    together()
+    paths() if any(map(receives, nodes)) else None
+    changed()

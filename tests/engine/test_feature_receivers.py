@@ -22,7 +22,17 @@ from circuitdsl.engine.tally import Tally
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
 from tests.engine.small_models import Case
-from tests.engine.test_features import as_transcoder, drawn, logits, of_relu, random, three, with_features, written
+from tests.engine.test_features import (
+    as_transcoder,
+    drawn,
+    inner,
+    logits,
+    of_relu,
+    random,
+    three,
+    with_features,
+    written,
+)
 
 END, A = Position("END"), Position("A")
 
@@ -223,12 +233,13 @@ def test_into_a_feature_costs_what_it_does_into_a_neuron(twins: tuple[Case, list
         assert on_path[1] > 0
 
 
+@pytest.mark.parametrize("where", [three, inner])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
-def test_changed_features_are_knocked_out(family: str, random_model: Callable, tmp_path: Path) -> None:
+def test_changed_features_are_knocked_out(family: str, where: Callable, random_model: Callable, tmp_path: Path) -> None:
     """Scaled by 0 or replaced, alone and in groups; scaled twice; what they write is known afterwards."""
     model = random_model(family)
-    nodes = [*three(model, tmp_path), Node("mlp", 1 if model.n_layers == 3 else 2, index=3)]
-    nodes = [node for node in nodes if not node.of.startswith("s")]
+    nodes = [*where(model, tmp_path), Node("mlp", 1 if model.n_layers == 3 else 2, index=3)]
+    nodes = [node for node in nodes if node.of[:1] not in ("s", "b")]
     case = with_features(model, nodes)
     stratum = torch.tensor([0, 1, 0])
     means = mean_terms(model, case.corrupt, stratum, 2, nodes)
@@ -251,7 +262,7 @@ def test_changed_features_are_knocked_out(family: str, random_model: Callable, t
         torch.testing.assert_close(changed(Scale(every, 0.0), Scale(every, 3.0)), wanted[0], atol=1e-4, rtol=1e-4)
         back = changed(Scale(every, 4.0), Scale(every, 0.25))
         torch.testing.assert_close(back, model.logits(case.runs.clean.end), atol=1e-3, rtol=1e-3)
-    # a stream's features are encoded before anything of it is changed: the others stay
+    # the features of a place are encoded before anything of it is changed: the others stay
     own = intervene(case.runs, Intervention("test", "", (Scale(tuple(nodes[6:8]), 3.0),)), case.positions)
     for i, factor in ((6, 3.0), (7, 3.0), (8, 1.0)):
         torch.testing.assert_close(own.cache.value(nodes[i]), factor * case.runs.clean.value(nodes[i]))

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.features import feature
 from circuitdsl.circuit.nodes import ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
 from circuitdsl.dictionaries import read_dictionary
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.experiment import Experiment, check
+from circuitdsl.engine.intervene import intervene
 from circuitdsl.engine.path_patching import effects
 from circuitdsl.engine.runs import mean_terms, run
 from circuitdsl.models.errors import PatchError
@@ -428,9 +430,11 @@ def test_within_a_layer_what_cannot_be_exact_is_refused(random_model: Callable, 
         logits(with_features(model, [a]), Experiment(frozenset([Edge(part.whole, Input(a, "in"), EVERYWHERE)])))
 
 
-def test_how_a_feature_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out", "z", "resid_mid"])
+def test_how_a_feature_is_scaled_changes_nothing(site: str, random_model: Callable, tmp_path: Path) -> None:
     model = random_model("llama")
-    tensors, hook = random(model.d_model, 5, 3), "blocks.1.hook_resid_pre"
+    wide = model.n_heads * model.d_head if site == "z" else model.d_model
+    tensors, hook = random(wide, 5, 3), f"blocks.1.{'attn.' * (site == 'z')}hook_{site}"
     plain = written(tmp_path / "plain", tensors, hook, hook)
     scale = torch.tensor([2.0, 0.5, 3.0, 1.0, 0.1])
     scaled = {"W_enc": tensors["W_enc"] * scale, "b_enc": tensors["b_enc"] * scale, "b_dec": tensors["b_dec"]}
@@ -438,6 +442,10 @@ def test_how_a_feature_is_scaled_changes_nothing(random_model: Callable, tmp_pat
     for index in (0, 4, ERROR):
         both = [feature(name, found, index) for name, found in (("p", plain), ("s", other))]
         case = with_features(model, both)
+        changed = [Intervention("test", "", (Scale((each,), 3.0),)) for each in both]
+        found = [intervene(case.runs, each, case.positions).cache.end for each in changed]
+        torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+        assert (found[0] - case.runs.clean.end).abs().max() > 1e-3
         for one in (
             [Experiment(frozenset([Edge(each, Input(LOGITS, "in"), Position("END"))])) for each in both],
             [Experiment(sites=frozenset([Site(each, EVERYWHERE)])) for each in both],

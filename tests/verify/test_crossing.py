@@ -99,7 +99,7 @@ REFUSED = {
     "c1[error] -> logits at END : negligible": "c1.error. is no node",
     "0.6 -> c1[49] at END : lowers": "to which nothing can be sent yet",
     "path c1[49] -> 2.0.q at END -> logits : lowers": "no path starts at",
-    "intervention off\n  scale c1[49] by 0\n  expect accuracy >= 0%": "do not change yet",
+    "intervention off\n  scale c1[49] by 0\n  expect accuracy >= 0%": "do not change it yet",
     "intervention off\n  scale 0.6 by 0\n  expect attribution(c1[49]) > 0": "in a changed model",
     "features some = c1[49] at END\nsome -> logits at END : lowers\nexpect faithfulness >= 10%": "not kept alone",
     "features some = c1[49] at END\nexpect knockout(some + m2 at END) : lowers": "m2 and c1.49. cannot",

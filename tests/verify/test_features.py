@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -166,8 +167,40 @@ def test_a_feature_that_never_fires_has_nothing_to_patch(tmp_path: Path) -> None
         dead = session.dictionaries("pocket/transcoders/2", "ioi", prompts=64, top=300).found[0]
     never = next(i for i in range(256) if i not in {each.index for each in dead.strongest})
     line = 'dictionary t2 = transcoder("pocket/transcoders/2")'
-    assert verdicts(tmp_path, line, f"t2[{never}] -> logits at END : negligible") == ["error"]
-    assert verdicts(tmp_path, line, f"expect fires(t2[{never}], at = END) <= 10%") == ["holds"]
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{line}\nt2[{never}] -> logits at END : negligible\n")
+    with Session(cache=False) as session:
+        report = session.verify(spec)
+    (claim,) = report.claims  # type: ignore[union-attr]
+    assert claim.verdict == "error" and not report.tasks[0].notes  # type: ignore[union-attr]
+    named = re.findall(r"t2\[(\d+)\] \(cosine (0\.\d+)\)", claim.reason)
+    assert f"t2[{never}] never fires there" in claim.reason and len(named) == 3
+    rows = read_dictionary("pocket/transcoders/2").tensors["W_dec"].read()
+    cosines = torch.nn.functional.cosine_similarity(rows, rows[never], dim=-1)
+    assert all(abs(cosines[int(i)] - float(said)) < 0.006 for i, said in named)
+    nearer = [i for i in range(256) if i != never and cosines[i] > cosines[int(named[-1][0])]]
+    fire = [f"expect fires(t2[{i}], at = END) > 0%" for i, _ in named]
+    rest = [f"expect fires(t2[{i}], at = END) <= 10%" for i in nearer if str(i) not in dict(named)]
+    found = verdicts(tmp_path, line, *fire, *rest, f"expect fires(t2[{never}], at = END) <= 10%")
+    assert "fails" not in found and set(found[3:]) == {"holds"}, "none that is nearer fires"
+
+
+def test_a_dictionary_that_explains_little_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (f'dictionary r = sae("{doubled(tmp_path / "little", 0.2)}")', "r[error] -> logits at END : lowers")
+    spec = tmp_path / "known.circ"
+    spec.write_text(f"{HEAD}{lines[0]}\n3.0 -> logits at END : lowers\n")
+    with Session(cache=False) as session:
+        assert not session.verify(spec).tasks[0].notes, "no claim names a feature of it"  # type: ignore[union-attr]
+    spec.write_text(HEAD + "\n".join(lines) + "\n")
+    monkeypatch.setenv("CIRCUITDSL_CACHE", str(tmp_path / "cache"))
+    said = (
+        "r explains only .. % of blocks.3.hook_resid_post on the first 32 prompts: what its features do may say little"
+    )
+    for _ in range(2):  # the second time all is known from earlier
+        with Session() as session:
+            (note,) = session.verify(spec).tasks[0].notes  # type: ignore[union-attr]
+        assert re.fullmatch(said, note)
+        monkeypatch.setattr("circuitdsl.engine.dictionaries.settled", None)
 
 
 def test_a_dictionary_that_explains_nothing_is_refused(tmp_path: Path) -> None:
@@ -371,10 +404,43 @@ whole -> logits at END : effect <= 10%
 every -> logits at END : effect >= 20%
 expect reconstruction(x) >= 90%
 expect reconstruction(x) <= 50%
+intervention gone
+  replace every with corrupt
+  expect logit_diff in [-30, 30]
+  expect logit_diff rises by >= 8
 """
     )
     with Session(cache=False) as session:
-        claims = session.verify(spec).claims  # type: ignore[union-attr]
-    assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"]
+        report = session.verify(spec)
+    claims, (task,) = report.claims, report.tasks  # type: ignore[union-attr]
+    assert [claim.verdict for claim in claims] == ["holds", "holds", "fails"] * 2 + ["holds", "fails"] * 2
+    replaced = task.clean + claims[0].measured.value * (task.clean - task.corrupt_value)  # type: ignore[union-attr]
+    assert claims[8].measured.value == pytest.approx(replaced, abs=1e-3)  # type: ignore[union-attr]
     figures = [claim.measured.value for claim in claims]  # type: ignore[union-attr]
     assert figures[0] == pytest.approx(figures[1], abs=1e-4) and figures[3] == pytest.approx(figures[4], abs=1e-4)
+
+
+@pytest.mark.parametrize("line", ["scale 3.1 by 0", "set attention(3.1, END -> S2) = 100%", "project out 3.1[0]"])
+def test_heads_and_what_they_write_together_are_not_changed_in_one_intervention(line: str, tmp_path: Path) -> None:
+    name = doubled(tmp_path / "x", hook="blocks.3.hook_attn_out")
+    text = (
+        f'{HEAD}dictionary x = sae("{name}")\nintervention some\n  scale x[1] by 0\n  LINE\n  expect logit_diff <= 9\n'
+    )
+    own, other = (
+        loads(text.replace("LINE", each), tmp_path / "it.circ").diagnostics for each in (line, "scale 2.1 by 0")
+    )
+    assert [(d.code, d.message.partition(":")[2]) for d in own] == [("E121", " they share what they write")]
+    assert not [d for d in other if d.severity == "error"]
+
+
+@pytest.mark.parametrize("part", ["m1[17]", "t1[49]"])
+@pytest.mark.parametrize("ablate", ["mean", "zero"])
+def test_a_part_and_its_whole_are_knocked_out_side_by_side(pocket: Transformer, part: str, ablate: str) -> None:
+    """Other values are put into the part than into the whole: each claim is what it is alone."""
+    lines = [f"expect knockout({part} at END, ablate = {ablate}) : lowers", "expect knockout(m1 at END) : lowers"]
+    together, *alone = (
+        loads(SHIPPED.replace("128", "32") + "\n".join(some) + "\n").verify(pocket, cache=False).claims
+        for some in (lines, lines[:1], lines[1:])
+    )
+    found = [claim.measured.delta for claim in together]  # type: ignore[union-attr]
+    assert found == pytest.approx([claim.measured.delta for (claim,) in alone], abs=1e-5)  # type: ignore[union-attr]

@@ -27,7 +27,7 @@ task ioi(corrupt = flip, prompts = 128)
 heads some = 0.3 0.5 at IO, END
 """
 SAME = ": the same is written there on both prompts"
-EMPTY = ", and a bound that 0 meets says nothing of it: leave that out (try corrupt = abc)"
+EMPTY = ", and the claim would hold without any effect of it: leave that out (try corrupt = abc)"
 ONE, TWO, EMBED = (f"this corruption does not change {what} at IO" for what in ("0.3", "0.3 at IO, 0.5", "embed"))
 
 
@@ -69,11 +69,24 @@ def test_a_claim_of_a_real_effect_is_told_what_is_unchanged(check) -> None:
         "embed -> (0.3 + 0.5).v at IO, S2 : lowers",
         "embed -> (0.3 + 0.5).v at IO, S2 : effect <= -20%",
         "expect knockout(some) : lowers",
-        "embed -> (0.3 + 0.5).v at S2 : stronger than embed -> 0.0.v at IO, S2",
+        "expect knockout(some) < knockout(0.0 at END)",
     )
     found = claims(check, *lines)
     assert [claim.verdict for claim in found] == ["holds"] * 4
-    assert [claim.notes for claim in found] == [(EMBED + SAME,), (EMBED + SAME,), (TWO + SAME,), (EMBED + SAME,)]
+    assert [claim.notes[-1] for claim in found] == [EMBED + SAME, EMBED + SAME, TWO + SAME, TWO + SAME]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("embed -> (0.3 + 0.5).v at S2 : stronger than embed -> 0.0.v at IO, S2", EMBED),
+        ("expect knockout(0.0 0.6 0.7 1.1 2.4 2.5 at END) < knockout(some)", TWO),
+        ("expect knockout(some) > knockout(0.0 0.6 0.7 1.1 2.4 2.5 at END)", TWO),
+    ],
+)
+def test_no_comparison_holds_by_what_is_not_changed(check, line, reason) -> None:
+    (claim,) = claims(check, line)
+    assert (claim.verdict, claim.reason) == ("error", reason + EMPTY)
 
 
 def test_one_test_that_needs_an_effect_is_enough(check) -> None:
