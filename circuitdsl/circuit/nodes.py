@@ -138,8 +138,8 @@ def is_number(node: Node) -> bool:
 
 
 def receives(node: Node) -> bool:
-    """Whether something can be sent to a part of a node: to neurons, and to features behind a layer or of its MLP."""
-    return is_number(node) and node.kind in ("mlp", "resid") and not node.crosses
+    """Whether something can be sent to a part of a node: to neurons, and to features of an MLP or of the stream."""
+    return is_number(node) and node.kind != "attn" and not node.crosses
 
 
 #: the index of what the features of a dictionary leave

@@ -212,7 +212,7 @@ class _Way:
             found = [values | {of: term} for term, values in written]
             self.tally.flow_positions += len(x)
         else:
-            whole = clean.value(of)[prompt, pos]
+            whole = (clean.mlp_in[of.layer] if of.kind == "mid" else clean.value(of))[prompt, pos]
             found = [of_stream(parts, some) for some in (whole + x.to(whole.device)).split(max(1, self.max_rows))]
         changes = dict[tuple[Stop, Node], tuple[Array, Tensor]]()
         for node in parts:

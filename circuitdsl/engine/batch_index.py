@@ -596,8 +596,10 @@ def touched(
         changed: where the MLP writes something else, whatever it reads.
     """
     width = jobs.points.width
-    sums = [site for of in (Node("attn", batch.entry), Node("mid", batch.entry)) for site in batch.sites(of, width)]
-    job_rows = np.concatenate([points.rows_of(width) for points in (jobs.points, *(site.points for site in sums))])
+    behind = Node("mid", batch.entry)
+    sums: list[Sites | Reads] = [each for of in (Node("attn", batch.entry), behind) for each in batch.sites(of, width)]
+    sums += [reads] if (reads := batch.reads_inside(behind, width)) else []
+    job_rows = np.concatenate([points.rows_of(width) for points in (jobs.points, *(each.points for each in sums))])
     site_rows = [each.points.rows_of(width) for each in changed]
     read_rows = mlp_reads.points.rows_of(width) if mlp_reads else job_rows[:0]
     through = np.unique(read_rows if batch.model.parallel else np.concatenate((job_rows, read_rows)))

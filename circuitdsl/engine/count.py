@@ -41,7 +41,7 @@ def floor_of(model: Transformer, what: Plan, where: Where, layers: int | None = 
     inside = np.zeros_like(reads, dtype=int)  # and once more for parts of it that read other things
     for senders in set(what.reads.get((what.entry, "mlp"), {}).values()):
         inside += where.mask(all_names(senders), what.fixed)
-    for port, spread in (("q", False), ("k", True), ("v", True), ("in", False)):
+    for port, spread in (("q", False), ("k", True), ("v", True), ("mid", False), ("in", False)):
         for senders in what.reads.get((what.entry, port), {}).values():
             if port == "in" or not model.parallel:
                 mask = where.mask(all_names(senders), what.fixed)

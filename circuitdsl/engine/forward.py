@@ -108,12 +108,10 @@ def layer_after(runs: Passes, layer: int, resids: Sequence[Float[Tensor, "N E S 
         _put_parts(run, sums, out, of_heads(model, run.batch.inside(sums), own, out))
     mid, behind = resid + attended, Node("mid", layer)
     for run, own in zip(runs, apart(mid, batches, widths), strict=True):
-        _put_parts(run, behind, own, of_stream(run.batch.inside(behind), own))
+        _put_parts(run, behind, own, _encoded(run, behind, own))
     source = resid if model.parallel else mid
-    mlp, into = (
-        Node("mlp", layer),
-        [run.batch.reads(layer, "in", width) for run, width in zip(runs, widths, strict=True)],
-    )
+    mlp = Node("mlp", layer)
+    into = [batch.reads(layer, "in", width) for batch, width in zip(batches, widths, strict=True)]
     x = source.clone() if any(into) else source
     for run, reads, own, read in zip(runs, into, *(apart(each, batches, widths) for each in (source, x)), strict=True):
         if reads:
@@ -385,12 +383,17 @@ def _entering(run: PatchedRun) -> Generator[list[Tensor], list[tuple[Tensor, dic
 def _put_at(
     run: PatchedRun, of: Node, points: Points, whole: Float[Tensor, "points d"], values: Mapping[Node, Tensor]
 ) -> Float[Tensor, "points d"]:
-    """`_put_parts` at some points of the entry layer, beside which all is clean; how the sum changes."""
+    """`_put_parts` at some points of the entry layer, beside which all is clean; how the sum changes.
+
+    What features of the stream behind the heads read is put in as well.
+    """
     before = whole.clone() if values else whole
     for node, own in values.items():
         value = run.runs.clean.value(node)
         run.now.kept[node] = run.clean(value[..., 0] if is_number(node) else value, points.width)
         run.now.kept[node].flatten(0, 2)[points.flat] = own
+    if reads := run.batch.reads_inside(of, points.width):
+        _receive_there(run, of, reads, whole, torch.searchsorted(points.flat, reads.points.flat))
     for site in run.batch.sites(of, points.width) if values else ():
         rows = torch.searchsorted(points.flat, site.points.flat)
         whole[rows] = _replaced(run, of, site, whole[rows])
@@ -542,17 +545,30 @@ def _streams(runs: Passes, layer: int, resids: Iterable[Float[Tensor, "N E W d"]
     """The residual streams that enter a layer, replaced where they are knocked out, with all terms in them."""
     of, found = Node("resid", layer), []
     for run, resid in zip(runs, resids, strict=True):
-        run.now.kept.update(of_stream(run.batch.inside(of), resid))
-        if reads := run.batch.reads_inside(of, resid.shape[2]):
-            flat, at = resid.flatten(0, 2), reads.points.flat
-            read = of_stream(run.batch.inside(of), _read_inside(run, flat, reads, at))
-            _receive(run, of, reads, read, flat, at)
+        run.now.kept.update(_encoded(run, of, resid))
         found.append(_put(run, of, resid))
         below = sorted(node for node in run.batch.kept_nodes if of.holds(node))
         for site in run.batch.sites(of, resid.shape[2]) if below else ():
             if site.part is None:
                 _replace_below(run, site, dict.fromkeys(node if is_inside(node) else layer_of(node) for node in below))
     return found
+
+
+def _encoded(run: PatchedRun, of: Node, resid: Float[Tensor, "N E W d"]) -> Mapping[Node, Tensor]:
+    """The values of features of a stream; those that something is sent to are put in, in place."""
+    values = of_stream(run.batch.inside(of), resid)
+    if reads := run.batch.reads_inside(of, resid.shape[2]):
+        run.now.kept.update(values)
+        _receive_there(run, of, reads, resid.flatten(0, 2), reads.points.flat)
+    return values
+
+
+def _receive_there(
+    run: PatchedRun, of: Node, reads: Reads, whole: Float[Tensor, "rows d"], at: Int[Tensor, " points"]
+) -> None:
+    """`_receive` of features that encode the stream in which they are."""
+    read = of_stream(run.batch.inside(of), _read_inside(run, whole, reads, at))
+    _receive(run, of, reads, read, whole, at)
 
 
 def _put_parts(run: PatchedRun, of: Node, whole: Float[Tensor, "N E W d"], values: Mapping[Node, Tensor]) -> None:

@@ -192,6 +192,7 @@ def _flow(runs: Runs, groups: Sequence[_Group], where: Where, tally: Tally) -> d
         if not model.parallel:
             for kind in ("head", "attn", "mid"):
                 join(kind, layer)
+            record(Node("mid", layer).stage())
             record(mlp)
         through_mlp(layer, mlp)
         if model.parallel:

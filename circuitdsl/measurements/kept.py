@@ -118,7 +118,7 @@ def recomputed(entry: int, upto: int, n_layers: int) -> Kept:
 def received(readers: Nodes, upto: int, n_layers: int) -> Kept:
     """What patched runs take from the clean run where something else is sent to some nodes; see `recomputed`."""
     first = min(n_layers if node == LOGITS else node.known_after for node in readers)
-    return recomputed(first, upto, n_layers) | Kept(values(*(node for node in readers if node.kind == "mlp")))
+    return recomputed(first, upto, n_layers) | Kept(values(*(node for node in readers if node.kind in ("mlp", "mid"))))
 
 
 def through_mlps(first: int, last: int) -> Kept:
@@ -129,7 +129,7 @@ def through_mlps(first: int, last: int) -> Kept:
 
 def on_the_way(nodes: Nodes) -> Kept:
     """What is needed to compute what nodes write when a change comes to them."""
-    heads, mlps = (frozenset(n.layer for n in nodes if n.kind == kind) for kind in ("head", "mlp"))
+    heads, mlps = (frozenset(n.layer for n in nodes if n.kind in kinds) for kinds in (["head"], ["mlp", "mid"]))
     return Kept(values(*nodes), resid_pre=heads, mlp_in=mlps, q=heads, k=heads, v=heads)
 
 

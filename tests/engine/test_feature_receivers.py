@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from circuitdsl.circuit.changes import Intervention, Replace, Scale, Verb
 from circuitdsl.circuit.features import feature
-from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, QKV, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import EMBED, ERROR, EVERYWHERE, LOGITS, QKV, Edge, Input, Node, Position, Site, receives
+from circuitdsl.engine.batch_index import Where, plan
+from circuitdsl.engine.count import floor_of
 from circuitdsl.engine.experiment import Experiment
 from circuitdsl.engine.intervene import intervene
 from circuitdsl.engine.path_patching import effects
-from circuitdsl.engine.runs import mean_terms
+from circuitdsl.engine.runs import first_difference, mean_terms
 from circuitdsl.engine.tally import Tally
 from circuitdsl.models.errors import PatchError
 from circuitdsl.models.parts import Transformer
@@ -105,13 +107,14 @@ def test_all_features_together_receive_as_their_mlp_does(twins: tuple[Case, list
             torch.testing.assert_close(one[2], one[0], atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("where", [three, inner])
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_everything_sent_to_a_feature_is_its_value_on_the_corrupt_prompts(
-    family: str, random_model: Callable, tmp_path: Path
+    family: str, where: Callable, random_model: Callable, tmp_path: Path
 ) -> None:
     """Where all that an encoder reads is exchanged, its features are those of the other run: a knock-out of them."""
     model = random_model(family)
-    nodes = [node for node in three(model, tmp_path) if node.index != ERROR]
+    nodes = [node for node in where(model, tmp_path) if receives(node)]
     case = with_features(model, nodes)
     plain = [EMBED, *(Node("head", layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))]
     plain += [Node("mlp", layer) for layer in range(model.n_layers)]
@@ -138,6 +141,9 @@ def test_all_features_of_a_stream_together_receive_for_everything_after_it(
         hook = f"blocks.{layer - 1}.hook_resid_post"
         found = written(tmp_path / str(layer), tensors, hook, hook)
         every[layer] = [feature(f"r{layer}", found, i) for i in range(len(both))]
+    if not model.parallel:
+        found = written(tmp_path / "mid", tensors, f"blocks.{high}.hook_resid_mid", f"blocks.{high}.hook_resid_mid")
+        every[-1] = [feature("mid", found, i) for i in range(len(both))]
     case = with_features(model, [node for nodes in every.values() for node in nodes])
     readers = [Input(Node("head", high, head), port) for head in range(model.n_heads) for port in QKV]
     readers += [Input(Node("mlp", high), "in"), Input(LOGITS, "in")]
@@ -147,18 +153,21 @@ def test_all_features_of_a_stream_together_receive_for_everything_after_it(
             plain = frozenset(Edge(sender, reader, END) for reader in readers)
             first, second = logits(case, Experiment(features), Experiment(plain))
             torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
-        last = frozenset(into(sender, node, END) for node in every[layers])
-        pair = (last, frozenset([into(sender, LOGITS)]))
+        pairs = [(frozenset(into(sender, node, END) for node in every[layers]), frozenset([into(sender, LOGITS)]))]
+        if -1 in every and sender != Node("mlp", high):  # behind the heads of the last layer: its MLP, and the logits
+            behind = frozenset(into(sender, node, END) for node in every[-1])
+            pairs += [(behind, frozenset([into(sender, LOGITS), into(sender, Node("mlp", high))]))]
         for how in ({}, {"via_mlps": True}, {"direction": "denoise"}):
-            first, second = logits(case, *(Experiment(edges, **how) for edges in pair))  # type: ignore[arg-type]
-            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+            for pair in pairs[::-1]:
+                first, second = logits(case, *(Experiment(edges, **how) for edges in pair))  # type: ignore[arg-type]
+                torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
         moved = (first - logits(case, Experiment(direction="denoise"))[0]).abs().max()
         assert moved > 1e-3 or sender.kind == "mlp", "beside its heads, the first MLP reads the same at END"
 
 
 def test_how_a_receiver_is_scaled_changes_nothing(random_model: Callable, tmp_path: Path) -> None:
     model = random_model("llama")
-    for hook in ("blocks.1.hook_resid_pre", "blocks.1.hook_mlp_out"):
+    for hook in ("blocks.1.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"):
         tensors, folder = random(model.d_model, 5, 3), tmp_path / hook
         plain = written(folder / "plain", tensors, hook, hook)
         scale = torch.tensor([2.0, 0.5, 3.0, 1.0, 0.1])
@@ -231,6 +240,23 @@ def test_into_a_feature_costs_what_it_does_into_a_neuron(twins: tuple[Case, list
         on_path = counted([Node("mlp", 1)], at, (True,))
         assert counted(features[:5], at, (True,)) == counted(neurons[:1], at, (True,)) == on_path
         assert on_path[1] > 0
+
+
+def test_into_a_feature_behind_the_heads_costs_what_it_does_into_their_mlp(
+    random_model: Callable, tmp_path: Path
+) -> None:
+    model = random_model("gpt2")
+    behind = [node for node in inner(model, tmp_path) if receives(node)]
+    case = with_features(model, behind)
+    where = Where.of(case.positions, *case.clean.shape, first_difference(case.clean, case.corrupt))
+    for sender, at in ((EMBED, END), (Node("head", 1, 0), A), (Node("mlp", 0), EVERYWHERE)):
+        costs = []
+        for nodes in ([Node("mlp", 1)], behind[:1], behind):
+            one = Experiment(frozenset(into(sender, node, at) for node in nodes))
+            effects(case.runs, [one], case.positions, case.vocabulary, tally=(tally := Tally()))
+            assert tally.block_positions == floor_of(model, plan(one, model), where).sum()
+            costs.append(tally.block_positions)
+        assert costs[0] == costs[1] == costs[2] > 0
 
 
 @pytest.mark.parametrize("where", [three, inner])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from circuitdsl.circuit.changes import Intervention, Scale
 from circuitdsl.circuit.features import feature
-from circuitdsl.circuit.nodes import ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site
+from circuitdsl.circuit.nodes import ERROR, EVERYWHERE, LOGITS, Edge, Input, Node, Position, Site, receives
 from circuitdsl.dictionaries import read_dictionary
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError
 from circuitdsl.engine.experiment import Experiment, check
@@ -247,7 +247,7 @@ def edges(draw: st.DrawFn, model: Transformer, nodes: list[Node]) -> Edge:
     """An edge from a feature, or at times from a head or MLP."""
     plain = [node for stage in reference.stages(model) for node in stage]
     sender = draw(st.sampled_from(nodes) | st.sampled_from(plain))
-    alone = [node for node in nodes if node.index != ERROR]
+    alone = [node for node in nodes if receives(node)]
     later = [node for node in (*plain, *alone * 2, LOGITS) if node.stage(model.parallel) > sender.stage(model.parallel)]
     receiver = draw(st.sampled_from(later))
     port = draw(st.sampled_from(("q", "k", "v"))) if receiver.kind == "head" else "in"

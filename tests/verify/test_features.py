@@ -444,3 +444,30 @@ def test_a_part_and_its_whole_are_knocked_out_side_by_side(pocket: Transformer, 
     )
     found = [claim.measured.delta for claim in together]  # type: ignore[union-attr]
     assert found == pytest.approx([claim.measured.delta for (claim,) in alone], abs=1e-5)  # type: ignore[union-attr]
+
+
+def test_what_is_sent_to_all_features_behind_the_heads_is_sent_on(tmp_path: Path) -> None:
+    """They explain the stream there: a path through them is the edge; features of what heads write read nothing yet."""
+    every, name = " ".join(f"x[{i}]" for i in range(2 * D)), doubled(tmp_path / "x", hook="blocks.3.hook_resid_mid")
+    lines = (
+        f'dictionary x = sae("{name}")',
+        f"features every = {every} at END",
+        "path m2 -> every at END -> logits : effect <= 30%",
+        "m2 -> logits at END : effect <= 30%",
+        "path m2 -> every at END -> logits : effect >= 40%",
+        "m2 -> every at END : effect in [-90%, 40%]",
+        "m2 -> every at END : effect >= 50%",
+        "0.0 -> x[3] at END : lowers",
+    )
+    text = HEAD.replace("128", "64") + "\n".join(lines) + "\n"
+    spec = tmp_path / "known.circ"
+    spec.write_text(text)
+    with Session(cache=False) as session:
+        claims = session.verify(spec).claims  # type: ignore[union-attr]
+    assert [claim.verdict for claim in claims[:5]] == ["holds", "holds", "fails", "holds", "fails"]
+    assert claims[5].verdict != "holds"
+    figures = [claim.measured.value for claim in claims[:4]]  # type: ignore[union-attr]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4) and abs(figures[0]) > 1e-3
+    doubled(tmp_path / "heads", hook="blocks.3.hook_attn_out")
+    refused = loads(text.replace(f'("{name}")', '("heads")'), spec).diagnostics
+    assert any(d.code == "E070" and "nothing can be sent yet" in d.message for d in refused)
