@@ -115,16 +115,17 @@ def test_running_out_on_whole_circuits_halves_the_runs(
     ioi: Prompts, keep: Literal["nodes", "edges"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     circuits = [Subgraph(keep, frozenset([Site(h, END)]), frozenset([Edge(h, QUERY, END)])) for h in (H06, H07)]
-    whole, sizes, true_pass = measure(ioi, circuits, ALL), [], subgraph._pass
+    batch = {"nodes": subgraph.KeptNodes, "edges": subgraph._Batch}[keep]
+    whole, sizes, true_run = measure(ioi, circuits, ALL), [], batch.run
 
-    def limited(batch, readout):  # type: ignore[no-untyped-def]
-        sizes.append(len(batch.prompt))
+    def limited(self, readout):  # type: ignore[no-untyped-def]
+        sizes.append(len(self.prompt))
         if sizes[-1] > most:
             raise torch.OutOfMemoryError
-        return true_pass(batch, readout)
+        return true_run(self, readout)
 
     most = 3
-    monkeypatch.setattr(subgraph, "_pass", limited)
+    monkeypatch.setattr(batch, "run", limited)
     for circuit, parts in measure(ioi, circuits, ALL).items():
         assert parts.values == pytest.approx(whole[circuit].values, abs=2e-4)
     assert max(sizes) > most >= min(sizes)

@@ -28,7 +28,8 @@ def test_json_is_the_graph(name: str, capsys) -> None:
 
 
 LINE = re.compile(
-    r'  subgraph g\d+\["[^"]+"\]|    g\d+_\w+\(\["[^"]+"\]\)|  end|  g\d+\["[^"]+"\]'
+    r'  subgraph g\d+\["[^"]+"\]|    g\d+_\w+(\(\["[^"]+"\]\)|\{\{"[^"]+"\}\})|  end'
+    r'|  g\d+(\["[^"]+"\]|\{\{"[^"]+"\}\})'
     r'|  g\d+(_\w+)? (-->|-\.->)(\|"[^"]+"\|)? g\d+(_\w+)?|  classDef outside .*|  class g[\dg,]+ outside'
 )
 
@@ -40,7 +41,7 @@ def test_mermaid_has_every_node_and_arrow(name: str) -> None:
     assert first == "flowchart BT"
     assert [line for line in lines if not LINE.fullmatch(line)] == []
     assert sum(("-->" in line) or ("-.->" in line) for line in lines) == len(drawing.arrows)
-    declared = {m[1] for line in lines if (m := re.match(r" +(?:subgraph )?(g\w+)[\[(]", line))}
+    declared = {m[1] for line in lines if (m := re.match(r" +(?:subgraph )?(g\w+)[\[({]", line))}
     used = {
         word for line in lines if "->" in line for word in re.findall(r"\b(g\d+\w*)\b", re.sub(r'"[^"]*"', "", line))
     }

@@ -77,6 +77,9 @@ def test_colored_objects_makes_the_papers_prompts() -> None:
     assert (colors, objects) == (set(co.COLORS), set(co.OBJECTS))
 
 
+TEMPLATE = co._EXAMPLE + co._shot(3)
+
+
 def _pattern() -> re.Pattern[str]:
     """The generator's own template as a regular expression."""
     seen: set[str] = set()
@@ -88,7 +91,7 @@ def _pattern() -> re.Pattern[str]:
         seen.add(name)
         return f"(?P<{name}>an?)" if "ARTICLE" in name else f"(?P<{name}>[A-Za-z ]+?)"
 
-    escaped = re.escape(co._PROMPT).replace(r"\{", "{").replace(r"\}", "}").replace(r"\_", "_")
+    escaped = re.escape(TEMPLATE).replace(r"\{", "{").replace(r"\}", "}").replace(r"\_", "_")
     return re.compile(re.sub(r"\{(\w+)\}", group, escaped))
 
 
@@ -97,4 +100,4 @@ def test_colored_objects_prompt_equals_one_of_the_papers() -> None:
     text, _ = json.loads((shared("colored_objects") / "clean.json").read_text())[0]
     found = _pattern().fullmatch(text)
     assert found is not None
-    assert fill(co._PROMPT, found.groupdict()).text == text
+    assert fill(TEMPLATE, found.groupdict()).text == text

@@ -26,9 +26,12 @@ OF_KINDS = {
     "ARROW": "keyword.operator.arrow.circ",
     "RELATION": "keyword.operator.circ", "EQUALS": "keyword.operator.circ", "PERCENT": "constant.numeric.unit.circ",
     "POSITION": "constant.other.position.circ", "SCIENTIFIC": "constant.numeric.circ",
+    "INT": "constant.numeric.circ",
 }  # fmt: skip
 DEFINED = {
-    "circuit": "entity.name.namespace.circ", "group": "variable.other.definition.circ",
+    "circuit": "entity.name.namespace.circ",
+    "group": "variable.other.definition.circ", "dictionary": "variable.other.definition.circ",
+    "direction": "variable.other.definition.circ",
     "task": "entity.name.type.circ", "role": "entity.name.type.circ", "intervention": "entity.name.type.circ",
 }  # fmt: skip
 
@@ -63,10 +66,17 @@ def _scope(
 ) -> str:
     if before in ("EXPECT", "SET") and piece == line[1]:
         return "support.function.circ"
+    if piece.kind == "NAME" and before == "RELATION":  # the other figure of a comparison
+        return "support.function.circ"
     if name is not None and name.defines:
         return DEFINED[name.kind]
     if before == "METRIC":
         return "entity.name.type.circ"
+    at = line.index(piece)
+    if piece.kind == "NAME" and [each.kind for each in line[at + 1 : at + 2]] == ["LSQB"]:
+        return "constant.other.node.circ"
+    if before == "LSQB" and line[at - 2].kind in ("DECIMAL", "MLP", "NAME") and piece.text not in words:
+        return "constant.numeric.index.circ" if piece.kind == "INT" or piece.text == "error" else "variable.other.circ"
     if piece.text == "points" and piece.span[2:] in numbers:
         return "constant.numeric.unit.circ"
     if piece.kind == "PATH":
@@ -77,10 +87,6 @@ def _scope(
         return OF_KINDS["LAYER"]
     if piece.kind == "DECIMAL":
         return "constant.other.node.circ" if piece.span[:2] in heads else "constant.numeric.circ"
-    if piece.kind == "INT":
-        at = line.index(piece)
-        of_node = before == "LSQB" and line[at - 2].kind in ("DECIMAL", "MLP")
-        return "constant.numeric.index.circ" if of_node else "constant.numeric.circ"
     return OF_KINDS.get(piece.kind, "variable.other.circ" if piece.kind == "NAME" else "")
 
 
