@@ -32,7 +32,7 @@ from tests.engine.small_models import FEW, Case, make_case, only_named
 CLOSE = 1e-4
 NAMES = ("A", "B", "END")
 drawn = settings(
-    max_examples=examples(12, 60),
+    max_examples=examples(6, 60),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -63,7 +63,7 @@ def test_true_claims_hold_and_false_ones_do_not(lookup: Features) -> None:
 def test_false_claims_about_random_features_do_not_hold(lookup: Features) -> None:
     """At most 1 % of them; `benchmarks/known_answers.py --only features` has more."""
     draw = random.Random(1)
-    subjects = list(random_subjects(lookup, examples(5, 120), draw))
+    subjects = list(random_subjects(lookup, examples(3, 120), draw))
     false = [claim for claim in claims_on(lookup, subjects) if not claim.true]
     tally = tallied(lookup, [*false, *mistaken(lookup, subjects, draw)], examples([3], range(4)))
     wrong, n = tally.share(False)

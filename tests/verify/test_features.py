@@ -81,6 +81,7 @@ def test_all_features_are_the_stream_and_none_of_them_is_more(tmp_path: Path) ->
     assert verdicts(tmp_path, *lines) == ["holds", "fails", "holds", "fails", "holds", "holds", "fails"]
 
 
+@pytest.mark.long
 def test_all_features_of_what_the_final_norm_reads_receive_as_the_logits_do(tmp_path: Path) -> None:
     """They explain all of it, so that what is sent to them all is sent to the logits; to few of them, it is less."""
     every = " ".join(f"r[{i}]" for i in range(2 * D))
