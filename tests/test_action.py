@@ -156,6 +156,7 @@ def test_every_input_is_described_and_documented() -> None:
     assert set(of_workflow()) <= set(ACTION["inputs"])
 
 
+@pytest.mark.long
 def test_the_sample_of_gitlab_passes_and_leaves_its_reports(runner: Runner) -> None:
     job = yaml.safe_load((SAMPLE / ".gitlab-ci.yml").read_text())["circuits"]
     done = runner.bash("\n".join(job["script"]))

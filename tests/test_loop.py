@@ -57,6 +57,7 @@ def test_what_each_edit_imports(run) -> None:
     assert seconds < SLACK * 2.5
 
 
+@pytest.mark.long
 def test_scores_on_random_tokens_are_known_again(run) -> None:
     text = 'circuit t\nmodel "pocket"\nexpect induction_score(1.0) <= 90%\n'
     for also, heavy in (("", ["torch"]), ("", []), ("expect previous_token_score(1.0) <= 90%\n", ["torch"])):

@@ -82,6 +82,7 @@ def test_a_backup_is_known_by_what_it_does_without_the_movers(tmp_path: Path) ->
     assert [roles.get(head) for head in heads] == list(built)
 
 
+@pytest.mark.long
 def test_a_role_is_asked_only_of_heads_that_act_where_its_checks_look_from(tmp_path: Path) -> None:
     """A mover said to act at S2 is none there; and none is asked where the task does not have what checks look at."""
     whole = known("chain", tmp_path, 512)

@@ -65,6 +65,7 @@ def verdicts(tmp_path: Path, *lines: str) -> list[str]:
         return [claim.verdict for claim in session.verify(spec).claims]  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_all_features_are_the_stream_and_none_of_them_is_more(tmp_path: Path) -> None:
     every = " ".join(f"r[{i}]" for i in range(2 * D))
     lines = (
