@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,16 @@ def yaml_file(path: Path) -> Config:
     return Config(path, _object(path, load))
 
 
-def _object(path: Path, load: Any) -> dict[str, Any]:
+def loaded(path: Path, load: Callable[[bytes], Any], largest: int = LARGEST) -> Any:
+    """What a small file says; raises `DictionaryError` where it cannot be read."""
     try:
-        found = load(read_ordinary(path, LARGEST))
+        return load(read_ordinary(path, largest))
     except (Unreadable, ValueError, RecursionError) as error:
         raise DictionaryError(f"{path} cannot be read: {error}") from None
+
+
+def _object(path: Path, load: Callable[[bytes], Any]) -> dict[str, Any]:
+    found = loaded(path, load)
     if not isinstance(found, dict):
         raise DictionaryError(f"{path} holds no object with names and values")
     return found

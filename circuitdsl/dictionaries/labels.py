@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from circuitdsl.brief import quoted
+from circuitdsl.dictionaries.configuration import loaded
 from circuitdsl.dictionaries.record import DictionaryError
-from circuitdsl.ordinary import Unreadable, read_ordinary
 
 #: bytes of such a file that are read at the most, and characters of a label that are kept
 LARGEST, _LONGEST = 10**8, 80
@@ -25,11 +25,8 @@ def read_labels(path: Path, d_sae: int) -> dict[int, str]:
     Raises:
         DictionaryError: it cannot be read, or says something of what is no feature of `d_sae`.
     """
-    try:
-        found = json.loads(read_ordinary(path, LARGEST))
-    except (Unreadable, ValueError, RecursionError) as error:
-        raise DictionaryError(f"{path} cannot be read: {error}") from None
-    return {_index(path, which, d_sae): _words(path, which, words) for which, words in _pairs(path, found)}
+    found = _pairs(path, loaded(path, json.loads, LARGEST))
+    return {_index(path, which, d_sae): _words(path, which, words) for which, words in found}
 
 
 def _pairs(path: Path, found: Any) -> Iterable[tuple[Any, Any]]:
