@@ -8,7 +8,7 @@ from pathlib import Path
 from circuitdsl.circuit.nodes import ERROR, Node
 from circuitdsl.circuit.paths import leaves
 from circuitdsl.circuit.scope import Scope
-from circuitdsl.dictionaries import place_of, read_dictionary
+from circuitdsl.dictionaries import is_shipped, place_of, read_dictionary
 from circuitdsl.dictionaries.known import is_known, known, name_of, register
 from circuitdsl.dictionaries.labels import read_labels
 from circuitdsl.dictionaries.record import Dictionary, DictionaryError, hook_named
@@ -122,11 +122,13 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
         scope.sink.error("E064", message, line.span)
         return None
     called = getattr(labels.value, "text", "") if labels else ""
-    for each, what in ((path.text, "a dictionary lies"), (called, "labels lie")):
-        shipped = trusted or not each or each.startswith("pocket/")
-        if problem := None if shipped else leaves(each, folder, folder):
-            scope.sink.error("E032", f"{problem}: {what} in the spec's own folder or below", path.span)
+    files = [] if trusted or is_shipped(path.text) else [(path.text, path.span, "a dictionary lies")]
+    files += [] if trusted or labels is None else [(called, labels.span, "labels lie")]
+    for name, span, what in files:
+        if problem := leaves(name, folder, folder):
+            scope.sink.error("E032", f"{problem}: {what} in the spec's own folder or below", span)
             return None
+    span = path.span
     try:
         hook = hook_named(getattr(at.value, "text", ""), "the option") if at else None
         found = read_dictionary(path.text, hook, folder)
@@ -134,12 +136,13 @@ def _read(scope: Scope, line: s.Dictionary, folder: Path, trusted: bool) -> Dict
             right = next(word for word, transcoder in KINDS.items() if transcoder == found.is_transcoder)
             raise DictionaryError(f"{found.name} is a {found.kind}", hint=f"write {right}({path})")
         whole = stands_in(found)
-        if labels:
-            scope.labels[line.name.text] = read_labels(folder / called, found.d_sae)
         place = str(place_of(path.text, folder).absolute())
         register(line.name.text, found, place, str(hook) if hook else "")
+        if labels:
+            span = labels.span
+            scope.labels[line.name.text] = read_labels(folder / called, found.d_sae)
     except DictionaryError as error:
-        scope.sink.error("E064", error.message, path.span, error.hint)
+        scope.sink.error("E064", error.message, span, error.hint)
         return None
     model = scope.model
     width = model and (model.d_model or (model.d_head and model.n_heads * model.d_head))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from circuitdsl.brief import quoted
@@ -18,6 +19,11 @@ SHIPPED = Path(__file__).parent.parent / "models"
 _NAMED = 12
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a name is that of a dictionary that comes with the package."""
+    return name.startswith("pocket/") and ".." not in Path(name).parts and os.path.exists(SHIPPED / name)
+
+
 def place_of(name: str, beside: Path | None = None) -> Path:
     """The file or directory that a dictionary's name means: a shipped one, a path, or one in the hub's cache.
 
@@ -29,7 +35,7 @@ def place_of(name: str, beside: Path | None = None) -> Path:
     """
     try:
         here = Path(name).expanduser()
-        if name.startswith("pocket/") and (SHIPPED / name).exists() and ".." not in here.parts:
+        if is_shipped(name):
             return SHIPPED / name
         for path in ([beside / here] if beside else []) + [here]:
             if path.exists():
